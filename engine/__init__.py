@@ -1,0 +1,1 @@
+"""The daemon: composition, event loop, pipeline, risk gate, journal, stream, command line."""

@@ -1,0 +1,1 @@
+"""Bytes to ordered bursts: sources, cleaning, sequencing, tick log, link, gateway."""

@@ -1,0 +1,1 @@
+"""Stages, histograms, ``.hlog`` files, the loop-stall meter and the clock offset."""

@@ -1,0 +1,1 @@
+"""Recordings in, measurements out: the player, the virtual clock and the digest."""

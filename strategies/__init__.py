@@ -1,0 +1,1 @@
+"""Numbers to candidates: bars, indicators, rules, fused into one compiled kernel."""
