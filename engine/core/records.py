@@ -6,7 +6,7 @@ the Unix epoch (UTC). A quantity that the venue did not give is NaN for prices a
 """
 
 from enum import IntEnum, IntFlag
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -231,7 +231,7 @@ a trading calendar (an exchange's MIC as exchange_calendars has it, or ``24/7``)
 ``lot``: 0 if unknown. ``pre_close``, ``limit_up``, ``limit_down``: NaN if unknown.
 ``day_offset_s``: seconds added to UTC so that whole days are the venue's trading days."""
 
-RECORD_DTYPES: Final[dict[Schema, np.dtype[np.void]]] = {
+RECORD_DTYPES: Final[dict[Schema, np.dtype[Any]]] = {
     Schema.INSTRUMENTS: INSTRUMENT,
     Schema.TICK: TICK,
     Schema.BAR: BAR,

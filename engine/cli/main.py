@@ -1,0 +1,42 @@
+"""Assembles the command line and turns errors into messages and exit statuses."""
+
+import sys
+from importlib import import_module
+from typing import Final
+
+import typer
+
+from engine.core.errors import CheckFailedError, HeqisError
+
+EXIT_FAILED: Final = 1
+EXIT_USER: Final = 2
+
+MODULES: Final[tuple[str, ...]] = ()
+"""Modules of this package with a ``register(app)``; the order is the order in ``--help``."""
+
+
+def make_app() -> typer.Typer:
+    """Build the command line."""
+    app = typer.Typer(
+        name="heqis",
+        help="Market ticks in, risk-checked trading signals out: live, in replay, on the edge.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
+    for name in MODULES:
+        import_module(f"engine.cli.{name}").register(app)
+    return app
+
+
+def main() -> None:
+    """Run the command line; exit 0 when all is well, 1 on a failed check, 2 on a user's error."""
+    try:
+        make_app()()
+    except CheckFailedError as error:
+        sys.stderr.write(f"heqis: {error}\n")
+        sys.exit(EXIT_FAILED)
+    except HeqisError as error:
+        sys.stderr.write(f"heqis: {error}\n")
+        sys.exit(EXIT_USER)
