@@ -1,0 +1,159 @@
+"""Time, tick, volume and turnover bars, built from samples one at a time.
+
+A sample is a tick or a finer bar, so bars of bars need no code of their own. Rules:
+
+- A time bar covers [start, start + interval); starts are whole multiples of the interval since the
+  venue's midnight. It is closed by the first sample at or after its end, before that sample counts,
+  or by a heartbeat. An interval without a price makes no bar. A sample whose event time lies before
+  the open bar counts into the open bar: time never goes back.
+- A tick, volume or turnover bar is closed by the sample that fills it, which it contains whole.
+- Prices come from trades; from mids while an instrument has not traded (``basis`` auto).
+- Quotes always add their order-flow imbalance, and the bar ends with the last top of book.
+"""
+
+from enum import IntEnum
+from typing import Final
+
+import numpy as np
+from numba import njit
+
+from engine.core.records import BAR
+from strategies.sample import book_into_sample_nb
+
+
+class BarKind(IntEnum):
+    """What fills a bar."""
+
+    TIME = 0
+    TICK = 1
+    VOLUME = 2
+    TURNOVER = 3
+
+
+class PriceBasis(IntEnum):
+    """Which samples give a bar its prices."""
+
+    AUTO = 0
+    TRADE = 1
+    MID = 2
+
+
+BAR_STATE: Final = np.dtype([("cur", BAR), ("end", "i8")], align=True)
+"""The open bar (``cur.count`` is 0 when there is none) and its end, for a time bar."""
+
+BAR_PARAMS: Final = np.dtype(
+    [
+        ("interval_ns", "i8"),
+        ("size", "f8"),
+        ("kind", "i4"),
+        ("basis", "i4"),
+        ("spec", "i4"),
+        ("emit", "i4"),
+    ],
+    align=True,
+)
+"""``interval_ns`` for time bars, ``size`` for the others; ``spec`` is the bar's index; ``emit``:
+whether closed bars leave the kernel."""
+
+_TIME: Final = int(BarKind.TIME)
+_TICK: Final = int(BarKind.TICK)
+_VOLUME: Final = int(BarKind.VOLUME)
+_TRADE_BASIS: Final = int(PriceBasis.TRADE)
+_MID_BASIS: Final = int(PriceBasis.MID)
+
+
+@njit(error_model="numpy", forceinline=True)
+def bar_due_nb(b, p, ts_ns):
+    """Say whether a time bar is open and ends at or before ``ts_ns``."""
+    return p["kind"] == _TIME and b["cur"]["count"] > 0 and ts_ns >= b["end"]
+
+
+@njit(error_model="numpy", forceinline=True)
+def bar_close_nb(b, p, m):
+    """Complete the open bar: the book at its close, and for a time bar its end as event time."""
+    cur = b["cur"]
+    book_into_sample_nb(m, cur)
+    cur["spec"] = p["spec"]
+    if p["kind"] == _TIME:
+        cur["ts_event"] = b["end"]
+
+
+@njit(error_model="numpy", forceinline=True)
+def bar_clear_nb(b):
+    """Forget the closed bar."""
+    cur = b["cur"]
+    cur["count"] = 0
+    cur["trades"] = 0
+    cur["volume"] = 0.0
+    cur["turnover"] = 0.0
+    cur["buy_volume"] = 0.0
+    cur["sell_volume"] = 0.0
+    cur["ofi"] = 0.0
+
+
+@njit(error_model="numpy", forceinline=True)
+def _open_nb(b, p, x, day_offset_ns):
+    cur = b["cur"]
+    start = x["ts_open"]
+    if p["kind"] == _TIME:
+        local = start + day_offset_ns
+        start = local - local % p["interval_ns"] - day_offset_ns
+        b["end"] = start + p["interval_ns"]
+    cur["ts_open"] = start
+    cur["open"] = x["open"]
+    cur["high"] = x["high"]
+    cur["low"] = x["low"]
+    cur["instrument"] = x["instrument"]
+    cur["session"] = x["session"]
+    cur["pre_close"] = x["pre_close"]
+    cur["flags"] = 0
+
+
+@njit(error_model="numpy", forceinline=True)
+def _has_price_nb(p, m, x):
+    basis = p["basis"]
+    traded = x["trades"] > 0 or x["volume"] > 0.0
+    if basis == _TRADE_BASIS:
+        return traded
+    if basis == _MID_BASIS:
+        return True
+    return traded or m["traded"] == 0
+
+
+@njit(error_model="numpy", forceinline=True)
+def bar_add_nb(b, p, m, x, day_offset_ns):
+    """Add a sample that has a price; return whether it filled a tick, volume or turnover bar."""
+    cur = b["cur"]
+    cur["ofi"] += x["ofi"]
+    if not _has_price_nb(p, m, x):
+        return False
+    mid = p["basis"] == _MID_BASIS
+    close = 0.5 * (x["bid"] + x["ask"]) if mid else x["close"]
+    if np.isnan(close):
+        return False
+    if cur["count"] == 0:
+        _open_nb(b, p, x, day_offset_ns)
+        if mid:
+            cur["open"] = close
+            cur["high"] = close
+            cur["low"] = close
+    cur["high"] = max(cur["high"], close if mid else x["high"])
+    cur["low"] = min(cur["low"], close if mid else x["low"])
+    cur["close"] = close
+    cur["ts_event"] = x["ts_event"]
+    cur["ts_recv"] = x["ts_recv"]
+    cur["count"] += 1
+    cur["trades"] += x["trades"]
+    cur["volume"] += x["volume"]
+    cur["turnover"] += x["turnover"]
+    cur["buy_volume"] += x["buy_volume"]
+    cur["sell_volume"] += x["sell_volume"]
+    kind = p["kind"]
+    if kind == _TIME:
+        return False
+    filled = cur["turnover"]
+    if kind == _TICK:
+        filled = float(cur["count"])
+    elif kind == _VOLUME:
+        filled = cur["volume"]
+    return filled >= p["size"]

@@ -1,0 +1,1 @@
+"""Python strategies to start from."""

@@ -1,0 +1,1 @@
+"""One streaming indicator a file; each ends in its ``SPEC``."""

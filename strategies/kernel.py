@@ -1,0 +1,157 @@
+"""The fused kernel with its state: records in, candidates and closed bars out.
+
+Owned by the thread that runs the pipeline. All buffers are made once; their sizes follow from the
+configuration and the number of instruments.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.core.records import BAR, CANDIDATE, TICK, Bars, Instruments, Ticks
+from strategies.codegen import TALLY_BARS, TALLY_CANDIDATES, TALLY_RESETS, TALLY_SHUT
+from strategies.codegen import bindings_of as _bindings_of
+from strategies.codegen import generate as _generate
+from strategies.kernel_cache import load_module
+from strategies.plan import KernelPlan
+from strategies.sample import FACTS
+
+OUTPUT_ROWS: Final = 4096
+"""Rows of the candidate and closed-bar buffers beyond what one heartbeat can fill."""
+
+_NS: Final = 1_000_000_000
+
+
+class Kernel:
+    """One compiled pipeline over ``capacity`` instruments.
+
+    Args:
+        plan: What it contains.
+        instruments: Most instruments it will know; ids are below it.
+        emit: Names of the bars that leave the kernel when they close.
+        enabled: For each rule, which instruments it looks at, shape (rules, I), u1; None for all.
+    """
+
+    def __init__(
+        self,
+        plan: KernelPlan,
+        instruments: int,
+        emit: frozenset[str] = frozenset(),
+        enabled: npt.NDArray[np.uint8] | None = None,
+    ) -> None:
+        self.plan = plan
+        self.instruments = instruments
+        rules, bars = max(1, len(plan.rules)), max(1, len(plan.bars))
+        self.params = np.zeros(1, plan.param_dtype)
+        self.state = np.zeros(instruments + 1, plan.state_dtype)
+        self.ring = np.zeros(instruments * plan.ring_width)
+        self.facts = np.zeros(instruments, FACTS)
+        self.facts["pre_close"] = np.nan
+        self.enabled = np.ones((rules, instruments), np.uint8) if enabled is None else enabled
+        self.candidates = np.zeros(OUTPUT_ROWS + instruments * rules, CANDIDATE)
+        out_bars = OUTPUT_ROWS + instruments * bars if emit else instruments * bars
+        self.bar_rows = np.zeros(out_bars, np.int64)
+        self.bars = np.zeros(out_bars, BAR)
+        self.values = np.full((out_bars, plan.width), np.nan)
+        self.tally = np.zeros(TALLY_BARS + bars, np.int64)
+        self._set_params(emit)
+        self._set_pristine()
+        self._module = load_module(_generate(plan), _bindings_of(plan))
+        self._on_ticks: Callable[..., int] = self._module.on_ticks
+        self._on_bars: Callable[..., int] = self._module.on_bars
+        self._rest = (
+            self.state, self.ring, self.params, self.facts, self.enabled,
+            self.candidates, self.bar_rows, self.bars, self.values, self.tally,
+        )  # fmt: skip
+
+    def warm_up(self, *, bars: bool = False) -> None:
+        """Compile, or load from the cache, before anything is live; ``bars``: that entry too."""
+        self._on_ticks = self._compiled(self._module.on_ticks, np.zeros(1, TICK))
+        if bars:
+            self._on_bars = self._compiled(self._module.on_bars, np.zeros(1, BAR))
+
+    def _compiled(self, function: Any, records: npt.NDArray[np.void]) -> Callable[..., int]:
+        """Return the machine code's own entry, past numba's dispatch: all types are known."""
+        function(records, 0, 0, *self._rest)
+        overloads: Mapping[Any, Any] | None = getattr(function, "overloads", None)
+        if not overloads:
+            return function  # type: ignore[no-any-return]  # compilation is switched off
+        return next(iter(overloads.values())).entry_point  # type: ignore[no-any-return]
+
+    @property
+    def signatures(self) -> int:
+        """Compiled signatures of the tick entry: 1 after warm-up, ever."""
+        return len(getattr(self._module.on_ticks, "signatures", [()]))
+
+    def define(self, instruments: Instruments) -> None:
+        """Take (new) instrument definitions; ids must be below the capacity."""
+        at = instruments["id"]
+        self.facts["day_offset_ns"][at] = instruments["day_offset_s"].astype(np.int64) * _NS
+        self.facts["pre_close"][at] = instruments["pre_close"]
+
+    def run_ticks(self, ticks: Ticks, start: int, stop: int) -> int:
+        """Take ticks [start, stop); return where it stopped, which outputs then must be read.
+
+        Afterwards the first ``n_candidates`` of ``candidates`` and the first ``n_bars`` of
+        ``bars``, ``bar_rows`` and ``values`` are this call's.
+        """
+        tally = self.tally
+        tally[TALLY_CANDIDATES] = 0
+        tally[TALLY_SHUT] = 0
+        return self._on_ticks(ticks, start, stop, *self._rest)
+
+    def run_bars(self, bars: Bars, start: int, stop: int) -> int:
+        """Take recorded bars [start, stop) as samples; otherwise as ``run_ticks``."""
+        tally = self.tally
+        tally[TALLY_CANDIDATES] = 0
+        tally[TALLY_SHUT] = 0
+        return self._on_bars(bars, start, stop, *self._rest)
+
+    @property
+    def n_candidates(self) -> int:
+        """Candidates of the last call."""
+        return int(self.tally[TALLY_CANDIDATES])
+
+    @property
+    def n_bars(self) -> int:
+        """Closed bars that left the kernel in the last call."""
+        return int(self.tally[TALLY_SHUT])
+
+    @property
+    def resets(self) -> int:
+        """How often a gap made all instruments not ready."""
+        return int(self.tally[TALLY_RESETS])
+
+    def bars_closed(self) -> dict[str, int]:
+        """Return how many bars of each specification closed since the start."""
+        counts = self.tally[TALLY_BARS:]
+        return {bar.name: int(counts[i]) for i, bar in enumerate(self.plan.bars)}
+
+    def _set_params(self, emit: frozenset[str]) -> None:
+        p = self.params[0]
+        p["ring_width"] = self.plan.ring_width
+        for index, bar in enumerate(self.plan.bars):
+            b = p[f"b{index}"]
+            b["kind"], b["basis"], b["spec"] = bar.kind, bar.basis, index
+            b["interval_ns"], b["size"] = bar.interval_ns, bar.size
+            b["emit"] = bar.name in emit
+        for one in self.plan.indicators:
+            for name, value in one.params.items():
+                p[one.field][name] = value
+            p[one.field]["ring"] = one.ring_offset
+        for rule in self.plan.rules:
+            for name, value in rule.params.items():
+                p[rule.field][name] = value
+
+    def _set_pristine(self) -> None:
+        row = self.state[-1]
+        for name in ("bid", "ask", "last"):
+            row["m"][name] = np.nan
+        for name in ("bid", "ask", "pre_close"):
+            row["x"][name] = np.nan
+        for one in self.plan.indicators:
+            for output in one.spec.outputs:
+                row[one.field][output] = np.nan
+        self.state[:-1] = row

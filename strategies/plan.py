@@ -1,0 +1,207 @@
+"""What the kernel is to contain: bars, indicators and rules, resolved, shared and numbered.
+
+Pure. Two rules that ask for the same indicator with the same parameters on the same clock share
+one instance.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from engine.core.errors import ConfigError
+from engine.core.records import BAR
+from strategies.bars import BAR_PARAMS, BAR_STATE, BarKind, PriceBasis
+from strategies.registry import Registry
+from strategies.sample import MARKET
+from strategies.spec import SAMPLE_CLOCKS, IndicatorSpec, Params, RuleSpec, Use, resolve_params
+
+MAX_RULES: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class BarSpec:
+    """One kind of bar; ``interval_ns`` for time bars, ``size`` for the others."""
+
+    name: str
+    kind: BarKind
+    interval_ns: int = 0
+    size: float = 0.0
+    basis: PriceBasis = PriceBasis.AUTO
+
+
+@dataclass(frozen=True, slots=True)
+class IndicatorInstance:
+    """One indicator with parameters on a clock; ``field`` is its name in state and parameters."""
+
+    spec: IndicatorSpec
+    params: Params
+    clock: str
+    field: str
+    ring_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class RuleInstance:
+    """One configured compiled strategy."""
+
+    name: str
+    spec: RuleSpec
+    params: Params
+    clock: str
+    field: str
+    inputs: tuple[IndicatorInstance, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleRequest:
+    """What a configuration says of one compiled strategy."""
+
+    name: str
+    rule: str
+    clock: str
+    params: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Indicator outputs to hand out with every closed bar of a clock."""
+
+    clock: str
+    name: str
+    use: Use
+
+
+@dataclass(frozen=True)
+class KernelPlan:
+    """Everything the generated kernel holds, in order."""
+
+    bars: tuple[BarSpec, ...]
+    indicators: tuple[IndicatorInstance, ...]
+    rules: tuple[RuleInstance, ...]
+    watches: tuple[tuple[Watch, IndicatorInstance], ...] = ()
+    ring_width: int = 1
+    state_dtype: np.dtype[np.void] = field(default_factory=lambda: np.dtype("V1"))
+    param_dtype: np.dtype[np.void] = field(default_factory=lambda: np.dtype("V1"))
+
+    def watched(self, clock: str) -> list[tuple[Watch, IndicatorInstance]]:
+        """Return the watches of one clock; their outputs fill its columns in order."""
+        return [pair for pair in self.watches if pair[0].clock == clock]
+
+    def columns(self, clock: str) -> list[tuple[str, IndicatorInstance, str]]:
+        """Return (name, indicator, output) of each value column of one clock."""
+        columns = []
+        for watch, instance in self.watched(clock):
+            for index, output in enumerate(instance.spec.outputs):
+                name = watch.name if index == 0 else f"{watch.name}.{output}"
+                columns.append((name, instance, output))
+        return columns
+
+    @property
+    def width(self) -> int:
+        """Most value columns of any clock, at least 1."""
+        clocks = {watch.clock for watch, _ in self.watches}
+        return max([1, *(len(self.columns(clock)) for clock in clocks)])
+
+
+class _Planner:
+    """Numbers the indicators as they are asked for."""
+
+    def __init__(self, registry: Registry, clocks: Sequence[str], source: str) -> None:
+        self.registry = registry
+        self.clocks = clocks
+        self.source = source
+        self.by_key: dict[object, IndicatorInstance] = {}
+        self.ring_width = 0
+
+    def clock(self, key: str, name: str) -> str:
+        if name not in self.clocks:
+            raise ConfigError(self.source, key, name, f"clocks are: {', '.join(self.clocks)}")
+        return name
+
+    def indicator(self, key: str, use: Use, clock: str) -> IndicatorInstance:
+        spec = self.registry.indicators.get(use.indicator)
+        if spec is None:
+            known = ", ".join(sorted(self.registry.indicators))
+            raise ConfigError(self.source, key, use.indicator, f"indicators are: {known}")
+        params = self.params(key, spec.params, use.params)
+        clock = self.clock(key, use.on or clock)
+        identity = (spec.name, tuple(params.items()), clock)
+        if identity not in self.by_key:
+            name = f"i{len(self.by_key)}"
+            instance = IndicatorInstance(spec, params, clock, name, self.ring_width)
+            self.by_key[identity] = instance
+            self.ring_width += spec.ring(params)
+        return self.by_key[identity]
+
+    def rule(self, key: str, request: RuleRequest, index: int) -> RuleInstance:
+        spec = self.registry.rules.get(request.rule)
+        if spec is None:
+            known = ", ".join(sorted(self.registry.rules))
+            raise ConfigError(self.source, f"{key}.rule", request.rule, f"rules are: {known}")
+        params = self.params(f"{key}.params", spec.params, request.params)
+        clock = self.clock(f"{key}.on", request.clock)
+        inputs = tuple(self.indicator(key, use, clock) for use in spec.uses(params))
+        return RuleInstance(request.name, spec, params, clock, f"s{index}", inputs)
+
+    def params(self, key: str, declared: Mapping, given: Mapping[str, object]) -> Params:  # type: ignore[type-arg]  # of Param
+        try:
+            return resolve_params(declared, given)
+        except ValueError as error:
+            raise ConfigError(self.source, key, dict(given), str(error)) from None
+
+
+def make_plan(
+    registry: Registry,
+    bars: Sequence[BarSpec],
+    rules: Sequence[RuleRequest],
+    watches: Sequence[Watch] = (),
+    source: str = "configuration",
+) -> KernelPlan:
+    """Resolve names and parameters, share indicators and lay out state.
+
+    Args:
+        registry: What there is.
+        bars: Bar specifications, names unique.
+        rules: Compiled strategies in the order of the configuration.
+        watches: Indicators wanted outside the kernel.
+        source: The configuration's name, for errors.
+
+    Raises:
+        ConfigError: an unknown indicator, rule, clock or parameter, or a bad value.
+    """
+    clocks = [*SAMPLE_CLOCKS, *(bar.name for bar in bars)]
+    planner = _Planner(registry, clocks, source)
+    made = [planner.rule(f"strategies.{r.name}", r, i) for i, r in enumerate(rules)]
+    pairs = [(w, planner.indicator(f"indicators.{w.name}", w.use, w.clock)) for w in watches]
+    indicators = tuple(planner.by_key.values())
+    return KernelPlan(
+        bars=tuple(bars),
+        indicators=indicators,
+        rules=tuple(made),
+        watches=tuple(pairs),
+        ring_width=max(1, planner.ring_width),
+        state_dtype=_state_dtype(bars, indicators, made),
+        param_dtype=_param_dtype(bars, indicators, made),
+    )
+
+
+def _state_dtype(
+    bars: Sequence[BarSpec], indicators: Sequence[IndicatorInstance], rules: Sequence[RuleInstance]
+) -> np.dtype[np.void]:
+    fields: list[tuple[str, np.dtype[np.void]]] = [("m", MARKET), ("x", BAR)]
+    fields += [(f"b{index}", BAR_STATE) for index in range(len(bars))]
+    fields += [(i.field, i.spec.state_dtype) for i in indicators]
+    fields += [(r.field, r.spec.state_dtype) for r in rules]
+    return np.dtype(fields, align=True)
+
+
+def _param_dtype(
+    bars: Sequence[BarSpec], indicators: Sequence[IndicatorInstance], rules: Sequence[RuleInstance]
+) -> np.dtype[np.void]:
+    fields: list[tuple[str, object]] = [("ring_width", "i8")]
+    fields += [(f"b{index}", BAR_PARAMS) for index in range(len(bars))]
+    fields += [(i.field, i.spec.param_dtype) for i in indicators]
+    fields += [(r.field, r.spec.param_dtype) for r in rules]
+    return np.dtype(fields, align=True)

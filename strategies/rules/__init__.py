@@ -1,0 +1,1 @@
+"""One compiled rule a file; each ends in its ``SPEC``."""
