@@ -1,0 +1,166 @@
+"""What the link, the gateway and its sources are told; the keys of ``[link]`` and ``[gateway]``."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from engine.core.records import MAX_INSTRUMENTS
+from engine.core.settings import DurationNs, Settings
+
+MS: Final = 1_000_000
+SECOND: Final = 1_000_000_000
+MAX_RATE: Final = 1_000_000
+_ENDPOINT: Final = re.compile(r"(tcp://[^:/\s]+:(\d{1,5}|\*)|ipc://\S+|inproc://\S+)")
+
+
+def _check_endpoint(value: str) -> str:
+    if not _ENDPOINT.fullmatch(value):
+        raise ValueError('an endpoint looks like "tcp://127.0.0.1:5701" or "ipc:///run/heqis/data"')
+    return value
+
+
+Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
+"""A ZeroMQ endpoint."""
+Share = Annotated[float, Field(ge=0.0, le=0.5)]
+"""A part of all ticks, as a fraction."""
+PositiveNs = Annotated[DurationNs, Field(gt=0)]
+"""A duration in nanoseconds, more than none."""
+
+
+class LinkConfig(Settings):
+    """The engine's end of the link.
+
+    The engine binds ``data`` (PULL) and connects to the gateway's ``control`` (ROUTER).
+    """
+
+    data: Endpoint = "tcp://127.0.0.1:5701"
+    control: Endpoint = "tcp://127.0.0.1:5702"
+    slots: Annotated[int, Field(ge=1, le=65_536)] = 512
+    """Messages the receiver takes out of the socket a turn."""
+    receive_hwm: Annotated[int, Field(ge=1)] = 4096
+    """Messages ZeroMQ holds for the engine before the gateway is told to wait."""
+    hello_retry: PositiveNs = 250 * MS
+    ping_interval: PositiveNs = 200 * MS
+    peer_timeout: PositiveNs = SECOND
+    """The gateway counts as gone when nothing was heard from it for this long."""
+    offset_window: Annotated[int, Field(ge=1, le=65_536)] = 64
+    """Ping exchanges the clock offset is estimated from."""
+
+    @model_validator(mode="after")
+    def _timeout_covers_a_ping(self) -> "LinkConfig":
+        if self.peer_timeout <= self.ping_interval:
+            raise ValueError("peer_timeout must be longer than ping_interval")
+        return self
+
+
+class FaultsConfig(Settings):
+    """Odd content put into a simulated stream on purpose, each as a share of all ticks."""
+
+    nan: Share = 0.0
+    crossed: Share = 0.0
+    duplicate: Share = 0.0
+    unknown_instrument: Share = 0.0
+
+    @property
+    def total(self) -> float:
+        """Share of ticks that are made odd."""
+        return self.nan + self.crossed + self.duplicate + self.unknown_instrument
+
+    @model_validator(mode="after")
+    def _leave_something_whole(self) -> "FaultsConfig":
+        if self.total > 1.0:
+            raise ValueError("the shares of the faults add up to more than 1")
+        return self
+
+
+class SimulatorConfig(Settings):
+    """The market simulator; the same values give the same bytes."""
+
+    kind: Literal["simulator"] = "simulator"
+    universe: Literal["crypto", "a-share"] = "crypto"
+    instruments: Annotated[int, Field(ge=1, le=MAX_INSTRUMENTS)] = 20
+    seed: Annotated[int, Field(ge=0)] = 1
+    rate: Annotated[float, Field(gt=0, le=MAX_RATE)] | None = None
+    """Ticks a second over all instruments. ``crypto``: the market's own activity, 1,000 if not
+    given. ``a-share``: how fast the 3-second snapshots are played (the market's own rate, a third
+    of a tick a second an instrument, if not given)."""
+    start: str = "2024-03-04T01:30:00Z"
+    """Market time of the first tick, ISO 8601 with a zone."""
+    times: Literal["now", "market"] | None = None
+    """Live only: ``now`` moves the simulated times to the gateway's clock, ``market`` keeps them.
+    ``now`` for crypto and ``market`` for a-share if not given."""
+    limit_ticks: Annotated[int, Field(ge=1)] | None = None
+    duration: PositiveNs | None = None
+    """Market time after which the source ends."""
+    batch: Annotated[int, Field(ge=2, le=65_536)] = 4096
+    """Ticks made at once; the bytes do not depend on it."""
+    effect_bps_per_s: float | None = None
+    """The planted effect: drift, in basis points a second, at a signed flow share of 1. 1.0 for
+    crypto and 0.3 for a-share if not given."""
+    effect_horizon: PositiveNs | None = None
+    """Time constant of the signed flow that the effect reads. 5s for crypto and 60s for a-share if
+    not given."""
+    volatility: Annotated[float, Field(gt=0, le=10)] = 0.6
+    """Annualised volatility of the calm regime, as a fraction."""
+    branching: Annotated[float, Field(ge=0, lt=0.95)] = 0.6
+    """Mean number of trades one trade triggers (Hawkes branching ratio)."""
+    faults: FaultsConfig = FaultsConfig()
+
+    @property
+    def keeps_market_times(self) -> bool:
+        """Whether a live gateway leaves the simulated times as they are."""
+        default = "now" if self.universe == "crypto" else "market"
+        return (self.times or default) == "market"
+
+
+class LogSourceConfig(Settings):
+    """A recorded log played again, with its gaps in time scaled."""
+
+    kind: Literal["log"] = "log"
+    path: Path
+    speed: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    times: Literal["now", "market"] = "market"
+    """``now`` moves the recorded times to the gateway's clock, ``market`` keeps them."""
+    preserve: bool = False
+    """Send the recorded frames as they are, with their epochs and sequence numbers."""
+
+
+Source = Annotated[SimulatorConfig | LogSourceConfig, Field(discriminator="kind")]
+"""Where a gateway's ticks come from."""
+
+
+class SpoolConfig(Settings):
+    """What the gateway keeps on disk of what it sent: a log for each run, oldest removed first."""
+
+    directory: Path
+    rotate_bytes: Annotated[int, Field(ge=1 << 16)] = 64 << 20
+    rotate_interval: PositiveNs = 3600 * SECOND
+    max_bytes: Annotated[int, Field(ge=1 << 20)] = 4 << 30
+    """Bound of the whole directory; the oldest segments go first."""
+
+
+class GatewayConfig(Settings):
+    """The gateway: one source in, any number of engines out."""
+
+    id: Annotated[int, Field(ge=1, le=0xFFFF_FFFF)] = 1
+    outputs: tuple[Endpoint, ...] = ("tcp://127.0.0.1:5701",)
+    """Endpoints of engines; each gets every frame."""
+    control: Endpoint = "tcp://127.0.0.1:5702"
+    output_hwm: Annotated[int, Field(ge=1)] = 1000
+    """Frames ZeroMQ may hold for one output."""
+    ring_frames: Annotated[int, Field(ge=16)] = 16_384
+    ring_bytes: Annotated[int, Field(ge=1 << 16)] = 64 << 20
+    """Bounds of the frames kept for an output that is away; the oldest are dropped and counted."""
+    heartbeat_interval: PositiveNs = 100 * MS
+    turn_interval: DurationNs = 500_000
+    """Shortest time between two publishing turns: below it ticks share a frame."""
+    spin: DurationNs = 0
+    """Time before a tick is due that the loop polls instead of sleeping; costs CPU."""
+    max_peers: Annotated[int, Field(ge=1, le=1024)] = 64
+    status_interval: PositiveNs = 10 * SECOND
+    stop_timeout: PositiveNs = 2 * SECOND
+    """Longest wait for outputs to take what the ring still holds when the gateway stops."""
+    spool: SpoolConfig | None = None
+    source: Source = SimulatorConfig()

@@ -1,0 +1,1 @@
+"""A seeded market: clustered arrivals, changing regimes and one planted, documented effect."""
