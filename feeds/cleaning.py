@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.records import Ticks
-from feeds.kernels import TickFault, book_flags_nb, clean_nb, fault_nb
+from feeds.tick_check import TickFault, book_flags_nb, clean_nb, fault_nb, faults_nb
 
-__all__ = ["FAULTS", "Cleaner", "TickFault", "book_flags_nb", "clean_nb", "fault_nb"]
+__all__ = ["FAULTS", "Cleaner", "TickFault", "book_flags_nb", "clean_nb", "fault_nb", "faults_nb"]
 
 FAULTS: Final = tuple(fault.name for fault in TickFault)
 """Names of the faults by their number."""

@@ -23,11 +23,12 @@ from engine.core.records import (
     MAX_INSTRUMENTS,
     MAX_RAW_BYTES,
     RECORD_DTYPES,
+    SEQUENCED,
     VERSION,
     Instruments,
     Schema,
 )
-from feeds.kernels import crc32_nb
+from feeds.frame_check import crc32_nb
 
 __all__ = [
     "MAX_FRAME_INSTRUMENTS",
@@ -49,7 +50,7 @@ _HEADER: Final = struct.Struct("<IHHQQIIqqIHHI")
 _CRC: Final = struct.Struct("<I")
 _CRC_AT: Final = HEADER_BYTES - 4
 MAX_SEQ: Final = 1 << 62
-"""Sequence numbers stay below this."""
+"""Epochs and sequence numbers stay below this."""
 MAX_FRAME_INSTRUMENTS: Final = (MAX_FRAME_BYTES - HEADER_BYTES) // INSTRUMENT.itemsize
 """Most definitions in one INSTRUMENTS frame; longer tables take several frames."""
 
@@ -73,7 +74,8 @@ def max_records(schema: Schema) -> int:
     """Return the most records one frame of this schema may hold."""
     if schema is Schema.RAW:
         return MAX_RAW_BYTES
-    return MAX_FRAME_INSTRUMENTS if schema is Schema.INSTRUMENTS else MAX_FRAME_RECORDS
+    fitting = (MAX_FRAME_BYTES - HEADER_BYTES) // RECORD_DTYPES[schema].itemsize
+    return min(fitting, MAX_FRAME_RECORDS) if schema in SEQUENCED else fitting
 
 
 def encode_frame(
@@ -158,7 +160,7 @@ def _read_header(buffer: Buffer, offset: int) -> tuple[tuple[int, ...], Schema, 
             f"truncated: {len(buffer) - offset} bytes, a header has {HEADER_BYTES}", offset
         )
     fields = _HEADER.unpack_from(buffer, offset)
-    magic, version, number, _, first_seq, count, *_, size, reserved, padding = fields
+    magic, version, number, epoch, first_seq, count, *_, size, reserved, padding = fields
     if magic != MAGIC:
         raise FrameError(f"magic is {magic:#010x}, not {MAGIC:#010x}", offset)
     if version != VERSION:
@@ -174,7 +176,7 @@ def _read_header(buffer: Buffer, offset: int) -> tuple[tuple[int, ...], Schema, 
     if not 0 < count <= max_records(schema):
         raise FrameError(f"{count} records, a {schema.name} frame has 1 to "
                          f"{max_records(schema)}", offset)  # fmt: skip
-    if first_seq >= MAX_SEQ or reserved or padding:
+    if max(epoch, first_seq) >= MAX_SEQ or reserved or padding:
         raise FrameError("header fields out of range", offset)
     return fields, schema, HEADER_BYTES + (count * size + 7) // 8 * 8
 

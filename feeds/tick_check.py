@@ -1,15 +1,13 @@
-"""Compiled CRC-32, cleaning rules and frame decoding: all that runs once a tick on the way in.
+"""The cleaning rules, compiled: which ticks and bars are refused, and which are flagged.
 
-One file on purpose: a cached kernel may only call functions of its own file, or an edit to the
-other file would go unnoticed. For the same reason the wire's constants are repeated here; a test
-holds them to ``engine.core.records``.
+Self-contained, like every file with a cached kernel; a test holds the repeated constants to
+``engine.core.records``.
 """
 
 from enum import IntEnum
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
 ALL: Final = 0xFFFF_FFFF
@@ -52,82 +50,7 @@ class TickFault(IntEnum):
     """A bar whose high is below, or low above, one of its other prices."""
 
 
-def _crc_tables() -> npt.NDArray[np.uint32]:
-    tables = np.zeros((16, 256), np.uint32)
-    for byte in range(256):
-        crc = byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (0xEDB8_8320 if crc & 1 else 0)
-        tables[0, byte] = crc
-    for row in range(1, 16):
-        tables[row] = (tables[row - 1] >> 8) ^ tables[0][tables[row - 1] & 0xFF]
-    return tables
-
-
-_T: Final = _crc_tables()
-_S8: Final = np.uint64(8)
-_S16: Final = np.uint64(16)
-_S24: Final = np.uint64(24)
-_S32: Final = np.uint64(32)
-_S40: Final = np.uint64(40)
-_S48: Final = np.uint64(48)
-_S56: Final = np.uint64(56)
-
-
-@njit(error_model="numpy", cache=True, nogil=True)
-def _crc_words_nb(words, start, stop, crc):  # type: ignore[no-untyped-def] # compiled
-    """Advance a raw (inverted) CRC over whole u8 words, two at a time (Intel's slicing-by-16)."""
-    c = np.uint64(crc)
-    i = start
-    while i + 2 <= stop:
-        a = words[i] ^ c
-        b = words[i + 1]
-        c = np.uint64(
-            _T[15, np.uint8(a)] ^ _T[14, np.uint8(a >> _S8)]
-            ^ _T[13, np.uint8(a >> _S16)] ^ _T[12, np.uint8(a >> _S24)]
-            ^ _T[11, np.uint8(a >> _S32)] ^ _T[10, np.uint8(a >> _S40)]
-            ^ _T[9, np.uint8(a >> _S48)] ^ _T[8, np.uint8(a >> _S56)]
-            ^ _T[7, np.uint8(b)] ^ _T[6, np.uint8(b >> _S8)]
-            ^ _T[5, np.uint8(b >> _S16)] ^ _T[4, np.uint8(b >> _S24)]
-            ^ _T[3, np.uint8(b >> _S32)] ^ _T[2, np.uint8(b >> _S40)]
-            ^ _T[1, np.uint8(b >> _S48)] ^ _T[0, np.uint8(b >> _S56)]
-        )  # fmt: skip
-        i += 2
-    if i < stop:
-        a = words[i] ^ c
-        c = np.uint64(
-            _T[7, np.uint8(a)] ^ _T[6, np.uint8(a >> _S8)]
-            ^ _T[5, np.uint8(a >> _S16)] ^ _T[4, np.uint8(a >> _S24)]
-            ^ _T[3, np.uint8(a >> _S32)] ^ _T[2, np.uint8(a >> _S40)]
-            ^ _T[1, np.uint8(a >> _S48)] ^ _T[0, np.uint8(a >> _S56)]
-        )  # fmt: skip
-    return c
-
-
-@njit(error_model="numpy", cache=True, nogil=True)
-def crc32_nb(buf, start, stop, crc):  # type: ignore[no-untyped-def] # compiled
-    """Return zlib's CRC-32 of ``buf[start:stop]``, going on from ``crc`` (0 to begin).
-
-    Args:
-        buf: u1, shape (N,), its first byte at an address that is a multiple of 8.
-        start: First byte.
-        stop: One past the last byte.
-        crc: CRC of what came before.
-    """
-    c = np.uint64(crc) ^ np.uint64(0xFFFF_FFFF)
-    i = start
-    while i < stop and i % 8 != 0:
-        c = np.uint64(_T[0, np.uint8(c) ^ buf[i]]) ^ (c >> _S8)
-        i += 1
-    count = (stop - i) // 8
-    words = buf[i : i + count * 8].view(np.uint64)
-    c = np.uint64(_crc_words_nb(words, 0, count, c))
-    for k in range(i + count * 8, stop):
-        c = np.uint64(_T[0, np.uint8(c) ^ buf[k]]) ^ (c >> _S8)
-    return np.uint32(c ^ np.uint64(0xFFFF_FFFF))
-
-
-@njit(error_model="numpy", cache=True, nogil=True)
+@njit(error_model="numpy", nogil=True)
 def _amount_fault_nb(value):  # type: ignore[no-untyped-def] # compiled
     """Fault of a size or turnover: finite and not negative is good."""
     if not np.isfinite(value):
@@ -135,14 +58,14 @@ def _amount_fault_nb(value):  # type: ignore[no-untyped-def] # compiled
     return 6 if value < 0.0 else 0
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@njit(error_model="numpy", nogil=True)
 def _price_fault_nb(price):  # type: ignore[no-untyped-def] # compiled
     """Fault of a price that must be there."""
     fault = _amount_fault_nb(price)
     return 7 if fault == 0 and price == 0.0 else fault
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@njit(error_model="numpy", nogil=True)
 def _side_fault_nb(price, size):  # type: ignore[no-untyped-def] # compiled
     """Fault of one side of the book: a NaN price is a missing side."""
     fault = _amount_fault_nb(size)
@@ -151,7 +74,7 @@ def _side_fault_nb(price, size):  # type: ignore[no-untyped-def] # compiled
     return fault
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@njit(error_model="numpy", nogil=True)
 def _trade_fault_nb(tick):  # type: ignore[no-untyped-def] # compiled
     fault = _price_fault_nb(tick["price"])
     if fault == 0:
@@ -163,7 +86,7 @@ def _trade_fault_nb(tick):  # type: ignore[no-untyped-def] # compiled
     return fault
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@njit(error_model="numpy", nogil=True)
 def _book_fault_nb(tick):  # type: ignore[no-untyped-def] # compiled
     fault = _side_fault_nb(tick["bid"], tick["bid_size"])
     if fault == 0:
@@ -171,7 +94,7 @@ def _book_fault_nb(tick):  # type: ignore[no-untyped-def] # compiled
     return fault
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@njit(error_model="numpy", nogil=True)
 def _snapshot_fault_nb(tick):  # type: ignore[no-untyped-def] # compiled
     fault = _book_fault_nb(tick)
     if fault != 0:
@@ -183,7 +106,7 @@ def _snapshot_fault_nb(tick):  # type: ignore[no-untyped-def] # compiled
     return 8 if np.isnan(tick["bid"]) and np.isnan(tick["ask"]) else 0
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@njit(error_model="numpy", nogil=True)
 def fault_nb(tick, known):  # type: ignore[no-untyped-def] # compiled
     """Return the TickFault of one TICK record, 0 if it is good.
 
@@ -211,7 +134,7 @@ def fault_nb(tick, known):  # type: ignore[no-untyped-def] # compiled
     return _book_fault_nb(tick)
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@njit(error_model="numpy", nogil=True)
 def book_flags_nb(tick):  # type: ignore[no-untyped-def] # compiled
     """Return the flags that the book of a good quote or snapshot calls for, 0 for other kinds."""
     if tick["kind"] != QUOTE and tick["kind"] != SNAPSHOT:
@@ -225,7 +148,7 @@ def book_flags_nb(tick):  # type: ignore[no-untyped-def] # compiled
     return CROSSED if bid > ask else LOCKED
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@njit(error_model="numpy", nogil=True)
 def _normalise_nb(tick):  # type: ignore[no-untyped-def] # compiled
     """Write a missing side or last price, given as 0, as NaN; a missing side has no size."""
     if tick["bid"] == 0.0:
@@ -240,7 +163,7 @@ def _normalise_nb(tick):  # type: ignore[no-untyped-def] # compiled
         tick["price"] = np.nan
 
 
-@njit(error_model="numpy", cache=True, nogil=True)
+@njit(error_model="numpy", nogil=True)
 def _without_size_nb(tick):  # type: ignore[no-untyped-def] # compiled
     """Whether a book has a side, but no size on either."""
     if np.isnan(tick["bid"]) and np.isnan(tick["ask"]):
@@ -283,3 +206,40 @@ def clean_nb(last_event, refused, ticks, count, known):  # type: ignore[no-untyp
             ticks[kept] = tick
         kept += 1
     return kept
+
+
+@njit(error_model="numpy", nogil=True)
+def bar_fault_nb(bar, known):  # type: ignore[no-untyped-def] # compiled
+    """Return the TickFault of one BAR record, 0 if it is good."""
+    if bar["ts_event"] <= 0 or bar["ts_recv"] <= 0:
+        return 2
+    if bar["ts_event"] - bar["ts_recv"] > AHEAD_NS:
+        return 3
+    if bar["instrument"] >= known:
+        return 4
+    low = bar["low"]
+    high = bar["high"]
+    fault = max(_price_fault_nb(low), _price_fault_nb(high))
+    fault = max(fault, _price_fault_nb(bar["open"]), _price_fault_nb(bar["close"]))
+    fault = max(fault, _amount_fault_nb(bar["volume"]), _amount_fault_nb(bar["turnover"]))
+    if fault == 0 and (
+        high < max(low, bar["open"], bar["close"]) or low > min(bar["open"], bar["close"])
+    ):
+        fault = 10
+    return fault
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def faults_nb(ticks, known, faults):  # type: ignore[no-untyped-def] # compiled
+    """Normalise ticks in place and write the TickFault of each; drops and counts nothing.
+
+    Args:
+        ticks: TICK, shape (N,), normalised as by ``clean_nb``.
+        known: Instruments defined.
+        faults: u1, shape (N,), written; 0 where the tick is good.
+    """
+    for i in range(len(ticks)):
+        tick = ticks[i]
+        if tick["kind"] in (QUOTE, SNAPSHOT):
+            _normalise_nb(tick)
+        faults[i] = fault_nb(tick, known)

@@ -1,0 +1,151 @@
+"""A burst of messages to contiguous ticks or bars: one compiled call does all of it.
+
+Checked for each message: magic, version, schema, length, CRC, place in its stream, and for each
+record the cleaning rules of ``feeds.tick_check``. What is wrong is counted and left out, and
+nothing else is lost with it.
+"""
+
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from engine.core.records import BAR, MAX_FRAME_RECORDS, TICK, Bars, Schema, Ticks
+from feeds.burst_kernel import COUNTERS, NEXT, ORIGIN, STREAM_COLUMNS, Counter, decode_nb
+from feeds.frame_check import FrameFault
+from feeds.tick_check import TickFault
+
+__all__ = ["COUNTER_NAMES", "ORIGIN", "BurstDecoder", "Counter", "Gap", "Segment"]
+
+_GAPS_LISTED: Final = 64
+_SCHEMAS: Final = (0, Schema.INSTRUMENTS, Schema.TICK, Schema.BAR)
+
+COUNTER_NAMES: Final = (
+    *(counter.name.lower() for counter in Counter),
+    *(f"frame_{fault.name.lower()}" for fault in FrameFault),
+    *(f"refused_{fault.name.lower()}" for fault in TickFault),
+)
+"""Name of each counter by its place."""
+
+
+class Segment(msgspec.Struct, frozen=True, gc=False):
+    """What one decode call made.
+
+    ``schema`` TICK or BAR: ``count`` records stand in ``ticks`` or ``bars``, with their origins.
+    INSTRUMENTS: the last message consumed defines instruments (``decode_frame`` reads it).
+    0: nothing came of the messages consumed. ``consumed`` may be 0 with a TICK segment: a gap
+    before bars.
+    """
+
+    schema: int
+    count: int
+    consumed: int
+
+
+class Gap(NamedTuple):
+    """Records that did not come: ``missing`` of them from ``first_missing`` on.
+
+    ``missing`` is 0 when a stream began a new epoch and how much of the old was lost is unknown.
+    """
+
+    gateway: int
+    epoch: int
+    first_missing: int
+    missing: int
+
+
+class BurstDecoder:
+    """Owns the burst arrays and the state of the streams; one owner.
+
+    Args:
+        known_instruments: Instruments defined so far; set it when more are.
+        capacity: Most records in one segment, more than MAX_FRAME_RECORDS.
+        max_gateways: Most gateways at a time; frames of further ones are dropped and counted.
+    """
+
+    __slots__ = (
+        "_counters", "_gaps", "_seen", "_state", "_streams", "_wire", "bars", "counters",
+        "known_instruments", "origins", "ticks",
+    )  # fmt: skip
+
+    def __init__(
+        self, known_instruments: int, capacity: int = 4096, max_gateways: int = 16
+    ) -> None:
+        if capacity <= MAX_FRAME_RECORDS:
+            raise ValueError(f"capacity {capacity} must be above {MAX_FRAME_RECORDS}")
+        self.known_instruments = known_instruments
+        self.ticks: Ticks = np.zeros(capacity, TICK)
+        self.bars: Bars = np.zeros(capacity, BAR)
+        self.origins: npt.NDArray[np.void] = np.zeros(capacity, ORIGIN)
+        self._counters = np.zeros(COUNTERS, np.int64)
+        self._streams = np.zeros((max_gateways, STREAM_COLUMNS), np.int64)
+        self._gaps = np.zeros((_GAPS_LISTED + 1, 4), np.int64)
+        self._state: tuple[npt.NDArray[Any], ...] = (
+            self._counters, self._streams, self._gaps, self.origins, self.ticks, self.bars,
+        )  # fmt: skip
+        self.counters = self._counters.view(np.uint64)
+        self._seen: npt.NDArray[np.uint8] = np.zeros(0, np.uint8)
+        self._wire = self._seen
+
+    def decode(
+        self,
+        wire: npt.NDArray[np.uint8],
+        offsets: npt.NDArray[np.int64],
+        lengths: npt.NDArray[np.int64],
+        start: int,
+        stop: int,
+    ) -> Segment:
+        """Decode messages ``start`` to ``stop - 1`` until the schema changes or room ends.
+
+        Args:
+            wire: u1, shape (bytes,), its first byte at an address that is a multiple of 8.
+            offsets: i8, shape (N,), first byte of each message, a multiple of 8.
+            lengths: i8, shape (N,), bytes of each message.
+            start: First message.
+            stop: One past the last message.
+        """
+        if wire is not self._seen:
+            self._look_at(wire)
+        packed = decode_nb(
+            *self._state, self._wire, offsets, lengths, start, stop, self.known_instruments
+        )
+        return Segment(_SCHEMAS[packed & 0xFF], packed >> 8 & 0xFF_FFFF, packed >> 32)
+
+    def take_gaps(self) -> list[Gap]:
+        """Return the gaps found since the last call, at most 64; more were counted only."""
+        listed = int(self._gaps[0, 0])
+        self._gaps[0, 0] = 0
+        return [Gap(*row) for row in self._gaps[1 : listed + 1].tolist()]
+
+    def count_by_name(self) -> dict[str, int]:
+        """Return every counter that is not 0 by its name."""
+        return {
+            name: value
+            for name, value in zip(COUNTER_NAMES, self._counters.tolist(), strict=True)
+            if value
+        }
+
+    def expected(self) -> dict[int, tuple[int, int]]:
+        """Return the epoch and the next sequence number expected, by gateway."""
+        return {
+            int(row[0]) - 1: (int(row[1]), int(row[NEXT])) for row in self._streams if row[0] > 0
+        }
+
+    def expect(self, gateway: int, epoch: int, next_seq: int) -> None:
+        """Let a stream go on at ``next_seq``: what came before it is a duplicate.
+
+        Raises:
+            ValueError: no room for one more gateway.
+        """
+        for row in self._streams:
+            if row[0] in (0, gateway + 1):
+                row[:] = (gateway + 1, epoch, -1, next_seq)
+                return
+        raise ValueError(f"no room for gateway {gateway}")
+
+    def _look_at(self, wire: npt.NDArray[np.uint8]) -> None:
+        """Keep a read-only view, so that the compiled code has one signature for all sources."""
+        self._seen = wire
+        self._wire = wire.view()
+        self._wire.flags.writeable = False

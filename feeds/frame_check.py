@@ -1,0 +1,176 @@
+"""Checks whole frames, compiled: header fields, length and CRC-32.
+
+A cached kernel may call functions of its own file only, or an edit to the other file would go
+unnoticed; for the same reason the wire's constants are repeated here, and a test holds them to
+``engine.core.records``.
+"""
+
+from enum import IntEnum
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+
+class FrameFault(IntEnum):
+    """What is wrong with a message that should be a frame; the first that applies."""
+
+    NONE = 0
+    BAD_LENGTH = 1
+    """Shorter than a header, or not as long as its header says."""
+    BAD_MAGIC = 2
+    BAD_VERSION = 3
+    BAD_SCHEMA = 4
+    BAD_FIELD = 5
+    """A header field out of range."""
+    BAD_CRC = 6
+
+
+_RECORD_BYTES: Final = np.array([0, 112, 80, 160, 192, 352, 1], np.int64)
+_MAX_RECORDS: Final = np.array([0, 365, 256, 256, 213, 116, 1 << 20], np.int64)
+_MAGIC: Final = 0x3151_4548
+_VERSION: Final = 1
+_LOW: Final = 0xFFFF_FFFF
+_MAX_NUMBER: Final = 1 << 62
+
+
+def _crc_tables() -> npt.NDArray[np.uint32]:
+    tables = np.zeros((16, 256), np.uint32)
+    for byte in range(256):
+        crc = byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0xEDB8_8320 if crc & 1 else 0)
+        tables[0, byte] = crc
+    for row in range(1, 16):
+        tables[row] = (tables[row - 1] >> 8) ^ tables[0][tables[row - 1] & 0xFF]
+    return tables
+
+
+_T: Final = _crc_tables()
+_S8: Final = np.uint64(8)
+_S16: Final = np.uint64(16)
+_S24: Final = np.uint64(24)
+_S32: Final = np.uint64(32)
+_S40: Final = np.uint64(40)
+_S48: Final = np.uint64(48)
+_S56: Final = np.uint64(56)
+
+
+@njit(error_model="numpy", nogil=True)
+def crc_words_nb(words, start, stop, crc):  # type: ignore[no-untyped-def] # compiled
+    """Advance a raw (inverted) CRC over whole u8 words, two at a time (Intel's slicing-by-16)."""
+    c = np.uint64(crc)
+    i = start
+    while i + 2 <= stop:
+        a = words[i] ^ c
+        b = words[i + 1]
+        c = np.uint64(
+            _T[15, np.uint8(a)] ^ _T[14, np.uint8(a >> _S8)]
+            ^ _T[13, np.uint8(a >> _S16)] ^ _T[12, np.uint8(a >> _S24)]
+            ^ _T[11, np.uint8(a >> _S32)] ^ _T[10, np.uint8(a >> _S40)]
+            ^ _T[9, np.uint8(a >> _S48)] ^ _T[8, np.uint8(a >> _S56)]
+            ^ _T[7, np.uint8(b)] ^ _T[6, np.uint8(b >> _S8)]
+            ^ _T[5, np.uint8(b >> _S16)] ^ _T[4, np.uint8(b >> _S24)]
+            ^ _T[3, np.uint8(b >> _S32)] ^ _T[2, np.uint8(b >> _S40)]
+            ^ _T[1, np.uint8(b >> _S48)] ^ _T[0, np.uint8(b >> _S56)]
+        )  # fmt: skip
+        i += 2
+    if i < stop:
+        a = words[i] ^ c
+        c = np.uint64(
+            _T[7, np.uint8(a)] ^ _T[6, np.uint8(a >> _S8)]
+            ^ _T[5, np.uint8(a >> _S16)] ^ _T[4, np.uint8(a >> _S24)]
+            ^ _T[3, np.uint8(a >> _S32)] ^ _T[2, np.uint8(a >> _S40)]
+            ^ _T[1, np.uint8(a >> _S48)] ^ _T[0, np.uint8(a >> _S56)]
+        )  # fmt: skip
+    return c
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def crc32_nb(buf, start, stop, crc):  # type: ignore[no-untyped-def] # compiled
+    """Return zlib's CRC-32 of ``buf[start:stop]``, going on from ``crc`` (0 to begin).
+
+    Args:
+        buf: u1, shape (N,), its first byte at an address that is a multiple of 8.
+        start: First byte.
+        stop: One past the last byte.
+        crc: CRC of what came before.
+    """
+    c = np.uint64(crc) ^ np.uint64(0xFFFF_FFFF)
+    i = start
+    while i < stop and i % 8 != 0:
+        c = np.uint64(_T[0, np.uint8(c) ^ buf[i]]) ^ (c >> _S8)
+        i += 1
+    count = (stop - i) // 8
+    words = buf[i : i + count * 8].view(np.uint64)
+    c = np.uint64(crc_words_nb(words, 0, count, c))
+    for k in range(i + count * 8, stop):
+        c = np.uint64(_T[0, np.uint8(c) ^ buf[k]]) ^ (c >> _S8)
+    return np.uint32(c ^ np.uint64(0xFFFF_FFFF))
+
+
+@njit(error_model="numpy", nogil=True)
+def _crc_ok_nb(words, base, length):  # type: ignore[no-untyped-def] # compiled
+    """Whether the CRC of the frame at word ``base`` is the one its header states."""
+    c = np.uint64(crc_words_nb(words, base, base + 7, np.uint64(0xFFFF_FFFF)))
+    a = (words[base + 7] & np.uint64(_LOW)) ^ c
+    c = np.uint64(
+        _T[3, np.uint8(a)] ^ _T[2, np.uint8(a >> _S8)]
+        ^ _T[1, np.uint8(a >> _S16)] ^ _T[0, np.uint8(a >> _S24)]
+    )  # fmt: skip
+    c = np.uint64(crc_words_nb(words, base + 8, base + length // 8, c))
+    return c ^ np.uint64(_LOW) == words[base + 7] >> _S32
+
+
+@njit(error_model="numpy", nogil=True)
+def header_fault_nb(words, base, length):  # type: ignore[no-untyped-def] # compiled
+    """Return the FrameFault: what is wrong with a header, 0 if nothing is.
+
+    Args:
+        words: i8, shape (N,): the buffer.
+        base: Word where the frame begins.
+        length: Bytes of the message, at least HEADER_BYTES.
+    """
+    first = words[base]
+    if first & _LOW != _MAGIC:
+        return 2
+    if first >> 32 & 0xFFFF != _VERSION:
+        return 3
+    schema = first >> 48 & 0xFFFF
+    if schema == 0 or schema >= len(_RECORD_BYTES):
+        return 4
+    count = words[base + 3] & _LOW
+    size = words[base + 6] >> 32
+    numbers = words[base + 1] | words[base + 2]
+    if size != _RECORD_BYTES[schema] or numbers < 0 or numbers >= _MAX_NUMBER:
+        return 5
+    if count == 0 or count > _MAX_RECORDS[schema] or words[base + 7] & _LOW != 0:
+        return 5
+    return 0 if length == 64 + (count * size + 7) // 8 * 8 else 1
+
+
+@njit(error_model="numpy", nogil=True)
+def frame_fault_nb(words, offset, length):  # type: ignore[no-untyped-def] # compiled
+    """Return the FrameFault: what is wrong with a message, 0 if it is a good frame."""
+    if length < 64 or offset < 0 or offset % 8 != 0 or offset + length > len(words) * 8:
+        return 1
+    fault = header_fault_nb(words, offset // 8, length)
+    if fault == 0 and not _crc_ok_nb(words.view(np.uint64), offset // 8, length):
+        fault = 6
+    return fault
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def frames_ok_nb(good, wire, offsets, lengths):  # type: ignore[no-untyped-def] # compiled
+    """Check whole frames, CRC included.
+
+    Args:
+        good: u1, shape (N,), set to 1 where the frame is good, else 0.
+        wire: u1, shape (bytes,).
+        offsets: i8, shape (N,), multiples of 8.
+        lengths: i8, shape (N,), bytes.
+    """
+    words = wire[: len(wire) // 8 * 8].view(np.int64)
+    for i in range(len(offsets)):
+        good[i] = frame_fault_nb(words, offsets[i], lengths[i]) == 0
