@@ -4,8 +4,9 @@ A sample is a tick or a finer bar, so bars of bars need no code of their own. Ru
 
 - A time bar covers [start, start + interval); starts are whole multiples of the interval since the
   venue's midnight. It is closed by the first sample at or after its end, before that sample counts,
-  or by a heartbeat. An interval without a price makes no bar. A sample whose event time lies before
-  the open bar counts into the open bar: time never goes back.
+  or by a heartbeat, or by a recorded bar that reaches its end, which it contains whole. An interval
+  without a price makes no bar. A sample whose event time lies before the open bar counts into the
+  open bar: time never goes back.
 - A tick, volume or turnover bar is closed by the sample that fills it, which it contains whole.
 - Prices come from trades; from mids while an instrument has not traded (``basis`` auto).
 - Quotes always add their order-flow imbalance, and the bar ends with the last top of book.
@@ -69,13 +70,18 @@ def bar_due_nb(b, p, ts_ns):
 
 
 @njit(error_model="numpy", forceinline=True)
-def bar_close_nb(b, p, m):
-    """Complete the open bar: the book at its close, and for a time bar its end as event time."""
+def bar_close_nb(b, p, m, ts_recv):
+    """Complete the open bar.
+
+    It gets the book at its close and ``ts_recv``, the time when it was known to be closed; a time
+    bar gets its end as event time.
+    """
     cur = b["cur"]
     book_into_sample_nb(m, cur)
     cur["spec"] = p["spec"]
+    cur["ts_recv"] = ts_recv
     if p["kind"] == _TIME:
-        cur["ts_event"] = b["end"]
+        cur["ts_event"] = max(b["end"], cur["ts_event"])
 
 
 @njit(error_model="numpy", forceinline=True)
@@ -122,7 +128,7 @@ def _has_price_nb(p, m, x):
 
 @njit(error_model="numpy", forceinline=True)
 def bar_add_nb(b, p, m, x, day_offset_ns):
-    """Add a sample that has a price; return whether it filled a tick, volume or turnover bar."""
+    """Add a sample that has a price; return whether that completed the bar."""
     cur = b["cur"]
     cur["ofi"] += x["ofi"]
     if not _has_price_nb(p, m, x):
@@ -150,7 +156,7 @@ def bar_add_nb(b, p, m, x, day_offset_ns):
     cur["sell_volume"] += x["sell_volume"]
     kind = p["kind"]
     if kind == _TIME:
-        return False
+        return x["ts_event"] >= b["end"]
     filled = cur["turnover"]
     if kind == _TICK:
         filled = float(cur["count"])

@@ -133,12 +133,12 @@ def _rule_lines(rule: RuleInstance, index: int) -> list[str]:
 
 
 def _time_bars_function(plan: KernelPlan) -> list[str]:
-    lines = _def("end_time_bars", f"ts, {_ARGS}")
+    lines = _def("end_time_bars", f"ts, ts_recv, {_ARGS}")
     for index in range(len(plan.bars)):
         b = f"b{index}"
         lines += [
             f'    if bar_due(r["{b}"], p["{b}"], ts):',
-            f'        bar_close(r["{b}"], p["{b}"], r["m"])',
+            f'        bar_close(r["{b}"], p["{b}"], r["m"], ts_recv)',
             f'        run_{b}({_ARGS.replace(" x,", f""" r["{b}"]["cur"],""", 1)})',
             f'        bar_clear(r["{b}"])',
         ]
@@ -151,7 +151,7 @@ def _fill_bars_function(plan: KernelPlan) -> list[str]:
         b = f"b{index}"
         lines += [
             f'    if bar_add(r["{b}"], p["{b}"], r["m"], x, offset):',
-            f'        bar_close(r["{b}"], p["{b}"], r["m"])',
+            f'        bar_close(r["{b}"], p["{b}"], r["m"], x["ts_recv"])',
             f'        run_{b}({_ARGS.replace(" x,", f""" r["{b}"]["cur"],""", 1)})',
             f'        bar_clear(r["{b}"])',
         ]
@@ -191,7 +191,7 @@ def _tick_body(plan: KernelPlan) -> list[str]:
         "            for i in range(instruments):",
         "                r = state[i]",
         '                x = r["x"]',
-        f'                end_time_bars(t["ts_event"], {_ARGS})',
+        f'                end_time_bars(t["ts_event"], t["ts_recv"], {_ARGS})',
         "            continue",
         f"        if kind == {int(TickKind.GAP)}:",
         "            for i in range(instruments):",
@@ -202,7 +202,7 @@ def _tick_body(plan: KernelPlan) -> list[str]:
         '        i = t["instrument"]',
         "        r = state[i]",
         '        x = r["x"]',
-        f'        end_time_bars(t["ts_event"], {_ARGS})',
+        f'        end_time_bars(t["ts_event"], t["ts_recv"], {_ARGS})',
         '        if not apply_tick(r["m"], x, t, facts[i]):',
         "            continue",
     ]
@@ -225,7 +225,7 @@ def _bar_body(plan: KernelPlan) -> list[str]:
         '        i = t["instrument"]',
         "        r = state[i]",
         '        x = r["x"]',
-        f'        end_time_bars(t["ts_open"], {_ARGS})',
+        f'        end_time_bars(t["ts_open"], t["ts_recv"], {_ARGS})',
         '        apply_bar(r["m"], x, t, facts[i])',
     ]
     for clock in ("tick", "trade"):
