@@ -1,0 +1,47 @@
+"""The candidate as the risk gate and the signal maker read it: one small immutable object.
+
+A field of a ``numpy.void`` costs about 100 ns to read, a field of this struct about 10.
+"""
+
+import msgspec
+import numpy as np
+
+from engine.core.records import CANDIDATE
+
+
+class Candidate(msgspec.Struct, frozen=True, gc=False):
+    """One CANDIDATE record with Python's own numbers; fields, order and units are the record's."""
+
+    row: int
+    ts_event: int
+    ts_recv: int
+    price: float
+    strength: float
+    confidence: float
+    edge_bps: float
+    bid: float
+    ask: float
+    bid_size: float
+    ask_size: float
+    pre_close: float
+    session_turnover: float
+    ts_quote: int
+    instrument: int
+    strategy: int
+    flags: int
+    side: int
+    session: int
+
+
+if Candidate.__struct_fields__ != CANDIDATE.names:
+    raise TypeError("Candidate's fields must be those of the CANDIDATE record, in its order")
+
+
+def candidate_of(record: np.void) -> Candidate:
+    """Return one CANDIDATE record as a Candidate."""
+    return Candidate(*record.item())
+
+
+def candidates_of(records: np.ndarray) -> list[Candidate]:
+    """Return the CANDIDATE records, shape (N,), as Candidates, in order."""
+    return [Candidate(*fields) for fields in records.tolist()]
