@@ -10,6 +10,7 @@ import numpy as np
 from engine.core.candidates import Candidate
 from engine.core.reasons import Gate, Reason
 from engine.core.records import ALL_INSTRUMENTS, Board, Instruments
+from engine.risk.board_day import BoardDays
 from engine.risk.config import RiskConfig
 from engine.risk.cost_rules import COST_RULES
 from engine.risk.data_rules import DATA_RULES
@@ -59,6 +60,7 @@ class RiskGate:
         self.bookings = Bookings(
             limits.max_signals_per_instrument, limits.max_signals_per_strategy, limits.max_signals
         )
+        self._board_days = BoardDays(rulebook, config)
         self._checks = _active_checks(config)
         self._days: list[InstrumentDay | None] = []
         self._schedules: dict[str, Schedule | None] = {}
@@ -150,7 +152,7 @@ class RiskGate:
         days = self._days
         day = days[candidate.instrument] if candidate.instrument < len(days) else None
         if day is not None and not day.is_that_of(candidate):
-            day.refill(candidate, self.rulebook, self.config)
+            day.refill(candidate, self._board_days.of(day.board, candidate.session))
         return day
 
     def _make_day(self, row: np.void) -> InstrumentDay:

@@ -1,19 +1,16 @@
 """What the market's rules come to for one instrument on one trading day."""
 
 import math
-from datetime import date, timedelta
 from decimal import Decimal
 from typing import Final
 
 from engine.core.candidates import Candidate
 from engine.core.records import Board
-from engine.risk.config import RiskConfig
-from engine.risk.rulebook import HIGHEST_PRICE, Rulebook
+from engine.risk.board_day import BoardDay
+from engine.risk.rulebook import HIGHEST_PRICE, Limits
+from engine.risk.rulebook_table import Lot
 from engine.risk.trading_calendar import TradingCalendar
 
-_EPOCH: Final = date(1970, 1, 1)
-_FIRST_DAY: Final = (date.min - _EPOCH).days
-_LAST_DAY: Final = (date.max - _EPOCH).days
 _CENT: Final = 0.01
 
 
@@ -38,8 +35,8 @@ class InstrumentDay:
     """
 
     __slots__ = (
-        "_day", "_definition_down", "_definition_pre_close", "_definition_up", "_tick_size",
-        "board", "buy_bps", "calendar", "calendar_name", "definition_lot", "half_tick",
+        "_definition_down", "_definition_pre_close", "_definition_up", "_lot", "_tick_size",
+        "board", "buy_bps", "calendar", "calendar_name", "half_tick",
         "limit_down", "limit_up", "long_only", "lot_problem", "multiplier", "no_reference",
         "pre_close", "sell_bps", "session", "symbol", "t_plus_1",
     )  # fmt: skip
@@ -61,7 +58,7 @@ class InstrumentDay:
         self.board = board
         self.calendar_name = calendar_name
         self.calendar = calendar
-        self.definition_lot = lot if 0 < lot < HIGHEST_PRICE else 0.0
+        self._lot = lot if 0 < lot < HIGHEST_PRICE else 0.0
         self.multiplier = multiplier if 0 < multiplier < HIGHEST_PRICE else 1.0
         self._tick_size = tick_size if _CENT / 1e8 < tick_size < HIGHEST_PRICE else _CENT
         self.half_tick = self._tick_size / 2
@@ -69,7 +66,6 @@ class InstrumentDay:
         self._definition_down, self._definition_up = limits
         self.session: int | None = None
         self.pre_close = math.nan
-        self._day = _EPOCH
         self.limit_up, self.limit_down = math.inf, -math.inf
         self.no_reference = False
         self.lot_problem: str | None = None
@@ -83,51 +79,38 @@ class InstrumentDay:
             pre_close == self.pre_close or pre_close != pre_close
         )
 
-    def refill(self, candidate: Candidate, rulebook: Rulebook, config: RiskConfig) -> None:
-        """Look up the rules of the candidate's trading day; about 15 µs."""
+    def refill(self, candidate: Candidate, rules: BoardDay) -> None:
+        """Take the rules of the candidate's trading day; about 4 µs where there are limits."""
         self.session = candidate.session
-        self._day = _EPOCH + timedelta(days=min(max(self.session, _FIRST_DAY), _LAST_DAY))
         stated = _is_price(candidate.pre_close)
         self.pre_close = candidate.pre_close if stated else self._definition_pre_close
-        self._set_limits(rulebook, is_stated=stated)
-        self._set_settlement(rulebook)
-        self._set_fees(rulebook, config)
-        self.lot_problem = self._check_lot(rulebook, config.market.order_size.of(self.board))
+        self._set_limits(rules.limits, is_stated=stated)
+        self.t_plus_1 = rules.settlement is not None and rules.settlement.days > 0
+        self.long_only = rules.settlement is not None and not rules.settlement.short
+        self.buy_bps, self.sell_bps = rules.buy_bps, rules.sell_bps
+        self.lot_problem = self._check_lot(rules.lot, rules.order_size)
 
-    def _set_limits(self, rulebook: Rulebook, *, is_stated: bool) -> None:
-        has_rule = rulebook.limits(self.board, self._day) is not None
-        outdated = has_rule and is_stated and self.pre_close != self._definition_pre_close
-        known = None
-        if has_rule and _is_price(self.pre_close):
-            known = rulebook.limit_prices(
-                self.pre_close, self.board, self._day, tick_size=self._tick_size
-            )
-        down, up = known or (-math.inf, math.inf)
-        if not outdated:
+    def _set_limits(self, limits: Limits | None, *, is_stated: bool) -> None:
+        down, up = -math.inf, math.inf
+        if limits is not None and _is_price(self.pre_close):
+            down, up = limits.prices(self.pre_close, self._tick_size)
+        if not self._is_outdated(limits, is_stated=is_stated):
             down = self._definition_down if _is_price(self._definition_down) else down
             up = self._definition_up if _is_price(self._definition_up) else up
         self.limit_down, self.limit_up = down, up
-        self.no_reference = has_rule and not (math.isfinite(up) and math.isfinite(down))
+        self.no_reference = limits is not None and math.inf in (up, -down)
 
-    def _set_settlement(self, rulebook: Rulebook) -> None:
-        settlement = rulebook.settlement(self.board, self._day)
-        self.t_plus_1 = settlement is not None and settlement.days > 0
-        self.long_only = settlement is not None and not settlement.short
+    def _is_outdated(self, limits: Limits | None, *, is_stated: bool) -> bool:
+        """Whether the definition's own limits are another day's: its previous close is not ours."""
+        if not is_stated or self.pre_close == self._definition_pre_close:
+            return False
+        return limits is not None or _is_price(self._definition_pre_close)
 
-    def _set_fees(self, rulebook: Rulebook, config: RiskConfig) -> None:
-        fees = config.cost.fees.of(self.board)
-        if fees is not None:
-            self.buy_bps, self.sell_bps = fees.buy_bps, fees.sell_bps
-        else:
-            self.buy_bps = rulebook.fee_bps("buy", self.board, self._day)
-            self.sell_bps = rulebook.fee_bps("sell", self.board, self._day)
-
-    def _check_lot(self, rulebook: Rulebook, order_size: float) -> str | None:
+    def _check_lot(self, lot: Lot | None, order_size: float) -> str | None:
         if not order_size:
             return None
-        lot = rulebook.lot(self.board, self._day)
-        step = Decimal(repr(self.definition_lot))
-        minimum, step = (step, step) if lot is None else (lot.minimum, lot.step)
+        own = Decimal(repr(self._lot))
+        minimum, step = (own, own) if lot is None else (lot.minimum, lot.step)
         size = Decimal(repr(order_size))
         if size < minimum or (step and (size - minimum) % step):
             return f"order size {size:f} is not {minimum:f} and steps of {step:f}"

@@ -41,6 +41,26 @@ class Limits(NamedTuple):
     up_frac: Decimal
     down_frac: Decimal
 
+    def prices(self, pre_close: float, tick_size: float) -> tuple[float, float]:
+        """Return (lowest, highest) price.
+
+        Previous close times (1 ± limit), rounded half-up to the tick in decimal arithmetic, at
+        least one tick from the previous close and never below one tick (the exchanges' Trading
+        Rules, section on price limits).
+
+        Raises:
+            ValueError: ``pre_close`` or ``tick_size`` is not a positive price.
+        """
+        if not (0 < pre_close < HIGHEST_PRICE and 0 < tick_size < HIGHEST_PRICE):
+            raise ValueError(f"previous close {pre_close} and tick {tick_size} must be prices")
+        reference, tick = _exact(pre_close), _exact(tick_size)
+        up = _to_tick(reference * (1 + self.up_frac), tick)
+        down = _to_tick(reference * (1 - self.down_frac), tick)
+        return (
+            float(max(min(down, reference - tick), tick)),
+            float(max(up, reference + tick)),
+        )
+
 
 class Rulebook:
     """Pure look-ups in one RulebookTable; a board that it does not name has no rules."""
@@ -73,25 +93,11 @@ class Rulebook:
     ) -> tuple[float, float] | None:
         """Return (lowest, highest) price of the day, None where there are no limits.
 
-        Previous close times (1 ± limit), rounded half-up to the tick in decimal arithmetic, at
-        least one tick from the previous close and never below one tick (SSE Trading Rules 3.4.13,
-        SZSE Trading Rules 3.3.15 and their equivalents in later editions).
-
         Raises:
             ValueError: ``pre_close`` or ``tick_size`` is not a positive price.
         """
-        if not (0 < pre_close < HIGHEST_PRICE and 0 < tick_size < HIGHEST_PRICE):
-            raise ValueError(f"previous close {pre_close} and tick {tick_size} must be prices")
         limits = self.limits(board, day, days_listed)
-        if limits is None:
-            return None
-        reference, tick = _exact(pre_close), _exact(tick_size)
-        up = _to_tick(reference * (1 + limits.up_frac), tick)
-        down = _to_tick(reference * (1 - limits.down_frac), tick)
-        return (
-            float(max(min(down, reference - tick), tick)),
-            float(max(up, reference + tick)),
-        )
+        return None if limits is None else limits.prices(pre_close, tick_size)
 
     def lot(self, board: Board, day: date) -> Lot | None:
         """Return the legal order sizes, None where the rulebook says nothing."""
