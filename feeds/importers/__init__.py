@@ -1,0 +1,1 @@
+"""Importers: recorded market data into the tick log, one module a kind of file."""
