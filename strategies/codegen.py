@@ -1,10 +1,12 @@
 """Writes the fused kernel's Python source from a plan.
 
 Pure text. The generated module has two entry points of one signature, ``on_ticks`` and
-``on_bars``: they walk records ``start`` to ``stop`` and return where they stopped, which is before
-``stop`` only when the candidate or bar buffer could overflow. The order within one tick is fixed:
-time bars that end before it, the tick's own clocks, then the bars it fills; within a clock first
-the indicators, then the rules in the order of the configuration.
+``on_bars``: they walk records ``start`` to ``stop`` and return where they stopped. That is before
+``stop`` when the candidate or bar buffer could overflow, and after a record that made a bar leave
+the kernel, that was a gap or, with the parameter ``pause``, that made a candidate: the caller then
+finds the state as that record left it. The order within one tick is fixed: time bars that end
+before it, the tick's own clocks, then the bars it fills; within a clock first the indicators, then
+the rules in the order of the configuration.
 """
 
 from collections.abc import Callable
@@ -47,6 +49,11 @@ TALLY_SHUT: Final = 1
 TALLY_RESETS: Final = 2
 TALLY_BARS: Final = 3
 """From here on, one count of closed bars a bar specification."""
+
+_PAUSE: Final = [
+    f'        if tally[{TALLY_SHUT}] > 0 or (p["pause"] != 0 and tally[{TALLY_CANDIDATES}] > 0):',
+    "            return k + 1",
+]
 
 
 def bindings_of(plan: KernelPlan) -> Bindings:
@@ -192,29 +199,30 @@ def _tick_body(plan: KernelPlan) -> list[str]:
         "                r = state[i]",
         '                x = r["x"]',
         f'                end_time_bars(t["ts_event"], t["ts_recv"], {_ARGS})',
+        *_indent(_PAUSE),
         "            continue",
         f"        if kind == {int(TickKind.GAP)}:",
         "            for i in range(instruments):",
         "                reset_instrument(state, ring, params, i)",
         f"            tally[{TALLY_RESETS}] += 1",
-        "            continue",
+        "            return k + 1",
         *_guard(plan, "1"),
         '        i = t["instrument"]',
         "        r = state[i]",
         '        x = r["x"]',
         f'        end_time_bars(t["ts_event"], t["ts_recv"], {_ARGS})',
-        '        if not apply_tick(r["m"], x, t, facts[i]):',
-        "            continue",
+        '        if apply_tick(r["m"], x, t, facts[i]):',
     ]
+    inner: list[str] = []
     for clock, condition in (
         ("tick", ""),
         ("trade", f"kind != {int(TickKind.QUOTE)} and x['trades'] > 0"),
         ("quote", f"kind != {int(TickKind.TRADE)}"),
     ):
         if _runs(plan, clock):
-            lines += _call_clock(clock, condition)
-    lines.append(f'        fill_bars(facts[i]["day_offset_ns"], {_ARGS})')
-    return [*lines, "    return stop"]
+            inner += _call_clock(clock, condition)
+    inner.append(f'        fill_bars(facts[i]["day_offset_ns"], {_ARGS})')
+    return [*lines, *_indent(inner), *_PAUSE, "    return stop"]
 
 
 def _bar_body(plan: KernelPlan) -> list[str]:
@@ -232,7 +240,7 @@ def _bar_body(plan: KernelPlan) -> list[str]:
         if _runs(plan, clock):
             lines += _call_clock(clock, "")
     lines.append(f'        fill_bars(facts[i]["day_offset_ns"], {_ARGS})')
-    return [*lines, "    return stop"]
+    return [*lines, *_PAUSE, "    return stop"]
 
 
 def _call_clock(clock: str, condition: str) -> list[str]:

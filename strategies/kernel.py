@@ -31,6 +31,7 @@ class Kernel:
         plan: What it contains.
         instruments: Most instruments it will know; ids are below it.
         emit: Names of the bars that leave the kernel when they close.
+        pause: Also stop after every record that made a candidate.
         enabled: For each rule, which instruments it looks at, shape (rules, I), u1; None for all.
     """
 
@@ -40,6 +41,8 @@ class Kernel:
         instruments: int,
         emit: frozenset[str] = frozenset(),
         enabled: npt.NDArray[np.uint8] | None = None,
+        *,
+        pause: bool = False,
     ) -> None:
         self.plan = plan
         self.instruments = instruments
@@ -57,6 +60,7 @@ class Kernel:
         self.values = np.full((out_bars, plan.width), np.nan)
         self.tally = np.zeros(TALLY_BARS + bars, np.int64)
         self._set_params(emit)
+        self.params[0]["pause"] = pause
         self._set_pristine()
         self._module = load_module(_generate(plan), _bindings_of(plan))
         self._on_ticks: Callable[..., int] = self._module.on_ticks

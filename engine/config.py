@@ -1,0 +1,216 @@
+"""The whole configuration: TOML files in layers, environment overrides, complete validation.
+
+A later file's keys win over an earlier one's; tables are merged key by key, lists are replaced.
+``HEQIS__RISK__LIMITS__MAX_SIGNALS=5`` overrides ``risk.limits.max_signals``; its value is read as
+TOML, else as text. Relative paths in ``plugins`` are relative to the file that names them; all
+other paths to the working directory.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Self, get_args
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from engine.core.errors import ConfigError
+from engine.core.records import MAX_FRAME_RECORDS, MAX_INSTRUMENTS
+from engine.core.settings import DurationNs, Settings
+from engine.risk.config import RiskConfig
+from engine.stream_config import JournalConfig, StreamConfig
+from feeds.config import GatewayConfig, LinkConfig
+from strategies.config import BarConfig, BarList, StrategyConfig, StrategyList
+
+ENV_PREFIX: Final = "HEQIS__"
+CONFIGS: Final = Path(__file__).resolve().parent.parent / "configs"
+"""The configurations that come with the program."""
+
+
+class EngineConfig(Settings):
+    """The engine's own keys, ``[engine]``."""
+
+    max_instruments: Annotated[int, Field(ge=1, le=MAX_INSTRUMENTS)] = 1024
+    """State is made for so many at the start; ticks of further ones are refused and counted."""
+    burst: Annotated[int, Field(gt=MAX_FRAME_RECORDS, le=1 << 20)] = 4096
+    """Most ticks handled by one compiled call."""
+    record: Path | None = None
+    """Directory into which every accepted frame is recorded, a log a session; absent: none."""
+    record_rotate_bytes: Annotated[int, Field(ge=1 << 16)] = 256 << 20
+    hlog: Path | None = Path("var/latency.hlog")
+    """Where stage latencies are logged, one interval after the other; absent: nowhere."""
+    hlog_interval: Annotated[DurationNs, Field(gt=0)] = 10 * 10**9
+    status_interval: Annotated[DurationNs, Field(gt=0)] = 10**9
+    """How often status goes to clients that asked for it."""
+    stall_budget: Annotated[DurationNs, Field(gt=0)] = 20 * 10**6
+    """A turn of the event loop late by more counts as a stall."""
+    stop_timeout: Annotated[DurationNs, Field(gt=0)] = 5 * 10**9
+
+
+class Config(Settings):
+    """Everything a process needs to know."""
+
+    engine: EngineConfig = EngineConfig()
+    link: LinkConfig = LinkConfig()
+    gateway: GatewayConfig = GatewayConfig()
+    bars: BarList = (BarConfig(name="1m", interval=60 * 10**9),)
+    strategies: StrategyList = ()
+    plugins: tuple[Path, ...] = ()
+    """Python files with indicators, rules and strategies."""
+    risk: RiskConfig = RiskConfig()
+    journal: JournalConfig = JournalConfig()
+    stream: StreamConfig = StreamConfig()
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        for what, items in (("bars", self.bars), ("strategies", self.strategies)):
+            names = [item.name for item in items]
+            twice = [name for name in names if names.count(name) > 1]
+            if twice:
+                raise ValueError(f"{what}: the name {twice[0]!r} is given twice")
+        return self
+
+    @property
+    def active_strategies(self) -> tuple[StrategyConfig, ...]:
+        """The strategies that are enabled, in order."""
+        return tuple(strategy for strategy in self.strategies if strategy.enabled)
+
+
+def load_config(
+    files: Sequence[Path | str] = (), environ: Mapping[str, str] | None = None
+) -> Config:
+    """Read, merge and validate.
+
+    Args:
+        files: TOML files, later ones over earlier ones; none gives the defaults.
+        environ: The environment; the process's own if None.
+
+    Raises:
+        ConfigError: a file that cannot be read or parsed, or a key or value that is not allowed;
+            names the file, the key, what was found and what may be there.
+    """
+    merged: dict[str, Any] = {}
+    origins: dict[tuple[str, ...], str] = {}
+    for file in map(Path, files):
+        _merge(merged, _read(file), origins, str(file))
+    overrides = _overrides(os.environ if environ is None else environ)
+    for variable, tree in overrides:
+        _merge(merged, tree, origins, f"environment variable {variable}")
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        default = ", ".join(map(str, files)) or "configuration"
+        raise _as_config_error(error.errors(), origins, default) from None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        tree = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(file, "", error.strerror, "give the path of a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(file, "", str(error), "mend the TOML syntax there") from None
+    plugins = tree.get("plugins")
+    if isinstance(plugins, list):
+        tree["plugins"] = [str(file.parent / p) if isinstance(p, str) else p for p in plugins]
+    return tree
+
+
+def _overrides(environ: Mapping[str, str]) -> Iterable[tuple[str, dict[str, Any]]]:
+    for variable in sorted(environ):
+        if not variable.startswith(ENV_PREFIX):
+            continue
+        keys = variable[len(ENV_PREFIX) :].lower().split("__")
+        tree: dict[str, Any] = {keys[-1]: _toml_value(environ[variable])}
+        for key in reversed(keys[:-1]):
+            tree = {key: tree}
+        yield variable, tree
+
+
+def _toml_value(text: str) -> object:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _merge(
+    into: dict[str, Any],
+    tree: Mapping[str, Any],
+    origins: dict[tuple[str, ...], str],
+    origin: str,
+    path: tuple[str, ...] = (),
+) -> None:
+    for key, value in tree.items():
+        here = (*path, key)
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value, origins, origin, here)
+        else:
+            into[key] = value
+            origins[here] = origin
+
+
+def _as_config_error(
+    errors: list[ErrorDetails], origins: Mapping[tuple[str, ...], str], default: str
+) -> ConfigError:
+    first = errors[0]
+    location = tuple(str(part) for part in first["loc"])
+    others = [_dotted(e["loc"]) for e in errors[1:]]
+    more = f" (and {len(others)} more: {', '.join(others[:5])})" if others else ""
+    return ConfigError(
+        _origin(location, origins, default),
+        _dotted(first["loc"]),
+        _found(first),
+        _expected(first) + more,
+    )
+
+
+def _origin(location: tuple[str, ...], origins: Mapping[tuple[str, ...], str], default: str) -> str:
+    for length in range(len(location), 0, -1):
+        if location[:length] in origins:
+            return origins[location[:length]]
+    return default
+
+
+def _dotted(location: Sequence[int | str]) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def _found(error: ErrorDetails) -> object:
+    value = error["input"]
+    return "nothing" if error["type"] == "missing" else value
+
+
+def _expected(error: ErrorDetails) -> str:
+    if error["type"] != "extra_forbidden":
+        return error["msg"].removeprefix("Value error, ")
+    key = str(error["loc"][-1])
+    allowed = _allowed_keys(Config, error["loc"][:-1])
+    close = difflib.get_close_matches(key, allowed, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"unknown key; {hint}keys allowed here: {', '.join(allowed)}"
+
+
+def _allowed_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    for part in location:
+        field = model.model_fields.get(str(part))
+        models = _models_in(field.annotation) if field else []
+        if field is not None and len(models) == 1:
+            model = models[0]
+        elif field is not None and len(models) > 1:
+            rest = [m for m in models if str(location[-1]) in _kinds(m)]
+            model = rest[0] if rest else models[0]
+    return list(model.model_fields)
+
+
+def _kinds(model: type[BaseModel]) -> tuple[Any, ...]:
+    kind = model.model_fields.get("kind")
+    return get_args(kind.annotation) if kind else ()
+
+
+def _models_in(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
