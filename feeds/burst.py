@@ -5,20 +5,19 @@ record the cleaning rules of ``feeds.tick_check``. What is wrong is counted and 
 nothing else is lost with it.
 """
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from engine.core.records import BAR, MAX_FRAME_RECORDS, TICK, Bars, Schema, Ticks
-from feeds.burst_kernel import COUNTERS, NEXT, ORIGIN, STREAM_COLUMNS, Counter, decode_nb
+from feeds.burst_kernel import NEXT, ORIGIN, STREAM_COLUMNS, Counter, decode_nb, places_nb
 from feeds.frame_check import FrameFault
 from feeds.tick_check import TickFault
 
 __all__ = ["COUNTER_NAMES", "ORIGIN", "BurstDecoder", "Counter", "Gap", "Segment"]
 
-_GAPS_LISTED: Final = 64
 _SCHEMAS: Final = (0, Schema.INSTRUMENTS, Schema.TICK, Schema.BAR)
 
 COUNTER_NAMES: Final = (
@@ -65,7 +64,7 @@ class BurstDecoder:
     """
 
     __slots__ = (
-        "_counters", "_gaps", "_seen", "_state", "_streams", "_wire", "bars", "counters",
+        "_counters", "_gaps", "_seen", "_state", "_streams", "_words", "bars", "counters",
         "known_instruments", "origins", "ticks",
     )  # fmt: skip
 
@@ -75,18 +74,18 @@ class BurstDecoder:
         if capacity <= MAX_FRAME_RECORDS:
             raise ValueError(f"capacity {capacity} must be above {MAX_FRAME_RECORDS}")
         self.known_instruments = known_instruments
-        self.ticks: Ticks = np.zeros(capacity, TICK)
-        self.bars: Bars = np.zeros(capacity, BAR)
-        self.origins: npt.NDArray[np.void] = np.zeros(capacity, ORIGIN)
-        self._counters = np.zeros(COUNTERS, np.int64)
-        self._streams = np.zeros((max_gateways, STREAM_COLUMNS), np.int64)
-        self._gaps = np.zeros((_GAPS_LISTED + 1, 4), np.int64)
-        self._state: tuple[npt.NDArray[Any], ...] = (
-            self._counters, self._streams, self._gaps, self.origins, self.ticks, self.bars,
-        )  # fmt: skip
-        self.counters = self._counters.view(np.uint64)
-        self._seen: npt.NDArray[np.uint8] = np.zeros(0, np.uint8)
-        self._wire = self._seen
+        counters, gaps, streams, origins, ticks, bars, end = places_nb(capacity, max_gateways)
+        state = self._state = np.zeros(end, np.int64)
+        state[:counters] = capacity, max_gateways
+        self._counters = state[counters:gaps]
+        self._gaps = state[gaps:streams].reshape(-1, 4)
+        self._streams = state[streams:origins].reshape(-1, STREAM_COLUMNS)
+        self.counters: npt.NDArray[np.uint64] = self._counters.view(np.uint64)
+        self.origins: npt.NDArray[np.void] = state[origins:ticks].view(ORIGIN)
+        self.ticks: Ticks = state[ticks:bars].view(TICK)
+        self.bars: Bars = state[bars:end].view(BAR)
+        self._seen: npt.NDArray[np.uint8] | None = None
+        self._words = np.zeros(0, np.int64)
 
     def decode(
         self,
@@ -108,7 +107,7 @@ class BurstDecoder:
         if wire is not self._seen:
             self._look_at(wire)
         packed = decode_nb(
-            *self._state, self._wire, offsets, lengths, start, stop, self.known_instruments
+            self._state, self._words, offsets, lengths, start, stop, self.known_instruments
         )
         return Segment(_SCHEMAS[packed & 0xFF], packed >> 8 & 0xFF_FFFF, packed >> 32)
 
@@ -147,5 +146,5 @@ class BurstDecoder:
     def _look_at(self, wire: npt.NDArray[np.uint8]) -> None:
         """Keep a read-only view, so that the compiled code has one signature for all sources."""
         self._seen = wire
-        self._wire = wire.view()
-        self._wire.flags.writeable = False
+        self._words = wire[: len(wire) // 8 * 8].view(np.int64)
+        self._words.flags.writeable = False

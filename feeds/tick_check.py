@@ -50,7 +50,7 @@ class TickFault(IntEnum):
     """A bar whose high is below, or low above, one of its other prices."""
 
 
-@njit(error_model="numpy", nogil=True)
+@njit(error_model="numpy", nogil=True, forceinline=True)
 def _amount_fault_nb(value):  # type: ignore[no-untyped-def] # compiled
     """Fault of a size or turnover: finite and not negative is good."""
     if not np.isfinite(value):
@@ -58,14 +58,14 @@ def _amount_fault_nb(value):  # type: ignore[no-untyped-def] # compiled
     return 6 if value < 0.0 else 0
 
 
-@njit(error_model="numpy", nogil=True)
+@njit(error_model="numpy", nogil=True, forceinline=True)
 def _price_fault_nb(price):  # type: ignore[no-untyped-def] # compiled
     """Fault of a price that must be there."""
     fault = _amount_fault_nb(price)
     return 7 if fault == 0 and price == 0.0 else fault
 
 
-@njit(error_model="numpy", nogil=True)
+@njit(error_model="numpy", nogil=True, forceinline=True)
 def _side_fault_nb(price, size):  # type: ignore[no-untyped-def] # compiled
     """Fault of one side of the book: a NaN price is a missing side."""
     fault = _amount_fault_nb(size)
@@ -74,7 +74,7 @@ def _side_fault_nb(price, size):  # type: ignore[no-untyped-def] # compiled
     return fault
 
 
-@njit(error_model="numpy", nogil=True)
+@njit(error_model="numpy", nogil=True, forceinline=True)
 def _trade_fault_nb(tick):  # type: ignore[no-untyped-def] # compiled
     fault = _price_fault_nb(tick["price"])
     if fault == 0:
@@ -86,7 +86,7 @@ def _trade_fault_nb(tick):  # type: ignore[no-untyped-def] # compiled
     return fault
 
 
-@njit(error_model="numpy", nogil=True)
+@njit(error_model="numpy", nogil=True, forceinline=True)
 def _book_fault_nb(tick):  # type: ignore[no-untyped-def] # compiled
     fault = _side_fault_nb(tick["bid"], tick["bid_size"])
     if fault == 0:
@@ -94,7 +94,7 @@ def _book_fault_nb(tick):  # type: ignore[no-untyped-def] # compiled
     return fault
 
 
-@njit(error_model="numpy", nogil=True)
+@njit(error_model="numpy", nogil=True, forceinline=True)
 def _snapshot_fault_nb(tick):  # type: ignore[no-untyped-def] # compiled
     fault = _book_fault_nb(tick)
     if fault != 0:
@@ -106,7 +106,7 @@ def _snapshot_fault_nb(tick):  # type: ignore[no-untyped-def] # compiled
     return 8 if np.isnan(tick["bid"]) and np.isnan(tick["ask"]) else 0
 
 
-@njit(error_model="numpy", nogil=True)
+@njit(error_model="numpy", nogil=True, forceinline=True)
 def fault_nb(tick, known):  # type: ignore[no-untyped-def] # compiled
     """Return the TickFault of one TICK record, 0 if it is good.
 
@@ -134,7 +134,7 @@ def fault_nb(tick, known):  # type: ignore[no-untyped-def] # compiled
     return _book_fault_nb(tick)
 
 
-@njit(error_model="numpy", nogil=True)
+@njit(error_model="numpy", nogil=True, forceinline=True)
 def book_flags_nb(tick):  # type: ignore[no-untyped-def] # compiled
     """Return the flags that the book of a good quote or snapshot calls for, 0 for other kinds."""
     if tick["kind"] != QUOTE and tick["kind"] != SNAPSHOT:
@@ -148,7 +148,7 @@ def book_flags_nb(tick):  # type: ignore[no-untyped-def] # compiled
     return CROSSED if bid > ask else LOCKED
 
 
-@njit(error_model="numpy", nogil=True)
+@njit(error_model="numpy", nogil=True, forceinline=True)
 def _normalise_nb(tick):  # type: ignore[no-untyped-def] # compiled
     """Write a missing side or last price, given as 0, as NaN; a missing side has no size."""
     if tick["bid"] == 0.0:
@@ -163,7 +163,7 @@ def _normalise_nb(tick):  # type: ignore[no-untyped-def] # compiled
         tick["price"] = np.nan
 
 
-@njit(error_model="numpy", nogil=True)
+@njit(error_model="numpy", nogil=True, forceinline=True)
 def _without_size_nb(tick):  # type: ignore[no-untyped-def] # compiled
     """Whether a book has a side, but no size on either."""
     if np.isnan(tick["bid"]) and np.isnan(tick["ask"]):
@@ -208,7 +208,7 @@ def clean_nb(last_event, refused, ticks, count, known):  # type: ignore[no-untyp
     return kept
 
 
-@njit(error_model="numpy", nogil=True)
+@njit(error_model="numpy", nogil=True, forceinline=True)
 def bar_fault_nb(bar, known):  # type: ignore[no-untyped-def] # compiled
     """Return the TickFault of one BAR record, 0 if it is good."""
     if bar["ts_event"] <= 0 or bar["ts_recv"] <= 0:
