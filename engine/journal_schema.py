@@ -1,0 +1,135 @@
+"""The journal's tables, and the rows made of signals, refusals and events. Pure."""
+
+import sqlite3
+import zlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+import orjson
+from msgspec import Struct
+
+from engine.core.signals import Refusal, Signal
+from engine.stream_ring import SignalEntry
+
+VERSION: Final = 1
+"""``PRAGMA user_version`` of a journal with these tables."""
+
+SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS signals (
+    epoch INTEGER NOT NULL, seq INTEGER NOT NULL, id TEXT NOT NULL UNIQUE,
+    instrument TEXT NOT NULL, strategy TEXT NOT NULL, side TEXT NOT NULL, confidence REAL NOT NULL,
+    tick_epoch INTEGER NOT NULL, tick_seq INTEGER NOT NULL,
+    ts_event INTEGER NOT NULL, ts_emit INTEGER NOT NULL, valid_until INTEGER NOT NULL,
+    crc INTEGER NOT NULL, body TEXT NOT NULL,
+    PRIMARY KEY (epoch, seq)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS refusals (
+    row INTEGER PRIMARY KEY, id TEXT NOT NULL, instrument TEXT NOT NULL, strategy TEXT NOT NULL,
+    side TEXT NOT NULL, gate TEXT NOT NULL, reason TEXT NOT NULL,
+    nth INTEGER NOT NULL, tick_epoch INTEGER NOT NULL, tick_seq INTEGER NOT NULL,
+    ts_event INTEGER NOT NULL, ts_refused INTEGER NOT NULL, detail TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS events (
+    row INTEGER PRIMARY KEY, ts INTEGER NOT NULL, kind TEXT NOT NULL, fields TEXT NOT NULL
+);
+"""
+"""``crc`` is the CRC32 of ``body``, the signal's JSON object; ``nth`` counts the refusals of one
+reason since the engine started, sampled or not."""
+
+INSERT_SIGNAL: Final = (
+    "INSERT INTO signals VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING"
+)
+INSERT_REFUSAL: Final = "INSERT INTO refusals VALUES (NULL,?,?,?,?,?,?,?,?,?,?,?,?)"
+INSERT_EVENT: Final = "INSERT INTO events VALUES (NULL,?,?,?)"
+PUT_META: Final = "INSERT OR REPLACE INTO meta VALUES (?,?)"
+
+_COLUMNS: Final = (
+    "epoch, seq, instrument, strategy, side, confidence, CAST(body AS BLOB) FROM signals"
+)
+SELECT_PAGE: Final = f"SELECT {_COLUMNS} WHERE epoch = ? AND seq >= ? ORDER BY seq LIMIT ?"
+SELECT_NEWEST: Final = f"SELECT {_COLUMNS} ORDER BY epoch DESC, seq DESC LIMIT ?"
+SELECT_BOUNDS: Final = "SELECT min(seq), max(seq) FROM signals WHERE epoch = ?"
+
+Row = tuple[Any, ...]
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class SampledRefusal(Struct, frozen=True, gc=False):
+    """A refusal chosen for the journal, the ``nth`` of its reason."""
+
+    refusal: Refusal
+    nth: int
+
+
+class Event(Struct, frozen=True, gc=False):
+    """Something that happened to the engine: a gap, a device, an operator's command, a state."""
+
+    kind: str
+    fields: str
+    """A JSON object."""
+    ts: int
+
+
+Record = Signal | SampledRefusal | Event
+
+
+def signal_row(signal: Signal) -> Row:
+    """Return the row of a signal."""
+    body = _encode(signal)
+    return (
+        signal.epoch, signal.seq, signal.id, signal.instrument, signal.strategy, signal.side,
+        signal.confidence, signal.tick_epoch, signal.tick_seq, signal.ts_event, signal.ts_emit,
+        signal.valid_until, zlib.crc32(body), body.decode(),
+    )  # fmt: skip
+
+
+def refusal_row(sampled: SampledRefusal) -> Row:
+    """Return the row of a refusal."""
+    refusal = sampled.refusal
+    return (
+        refusal.id, refusal.instrument, refusal.strategy, refusal.side, refusal.gate,
+        refusal.reason, sampled.nth, refusal.tick_epoch, refusal.tick_seq, refusal.ts_event,
+        refusal.ts_refused, refusal.detail,
+    )  # fmt: skip
+
+
+def make_event(kind: str, fields: Mapping[str, Any], ts: int) -> Event:
+    """Return an event whose fields are already JSON; what JSON does not have becomes text."""
+    return Event(kind, orjson.dumps(fields, default=str).decode(), ts)
+
+
+def event_row(event: Event) -> Row:
+    """Return the row of an event."""
+    return (event.ts, event.kind, event.fields)
+
+
+def entry_of_row(row: sqlite3.Row | Row) -> SignalEntry:
+    """Return the signal of one row of ``SELECT_PAGE`` or ``SELECT_NEWEST``."""
+    return SignalEntry(*row)
+
+
+class RefusalSampler:
+    """Chooses which refusals are written: the first few of each reason, then every n-th.
+
+    Reasons are a closed set of codes, so the counts are bounded.
+
+    Args:
+        first: Refusals of each reason that are all written.
+        every: Of the later ones, one in so many.
+    """
+
+    def __init__(self, first: int, every: int) -> None:
+        self._first = first
+        self._every = every
+        self._seen: dict[str, int] = {}
+
+    def count(self, reason: str) -> int | None:
+        """Count a refusal; return its number among those of its reason if it is to be written."""
+        nth = self._seen.get(reason, 0) + 1
+        self._seen[reason] = nth
+        if nth <= self._first or (nth - self._first) % self._every == 0:
+            return nth
+        return None

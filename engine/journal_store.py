@@ -1,0 +1,229 @@
+"""The journal's file: opening it, one transaction, one page, one prune. No queue, no policy.
+
+Two connections, each with its thread: the only writer, and a reader that sees what is committed.
+Times are wall nanoseconds passed in. Every method raises ``sqlite3.Error`` as SQLite gives it.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Final, Self
+
+import aiosqlite
+
+from engine.core.errors import JournalError
+from engine.core.signals import Signal
+from engine.journal_schema import (
+    INSERT_EVENT,
+    INSERT_REFUSAL,
+    INSERT_SIGNAL,
+    PUT_META,
+    SCHEMA,
+    SELECT_BOUNDS,
+    SELECT_NEWEST,
+    SELECT_PAGE,
+    VERSION,
+    Event,
+    Record,
+    SampledRefusal,
+    entry_of_row,
+    event_row,
+    refusal_row,
+    signal_row,
+)
+from engine.stream_ring import SignalEntry
+
+_AGE_COLUMN: Final = {"signals": "ts_emit", "refusals": "ts_refused", "events": "ts"}
+_ORDER: Final = {"signals": "epoch, seq", "refusals": "row", "events": "row"}
+
+
+def lock_file(path: Path) -> int:
+    """Take the lock that keeps a second engine from the journal; it goes with the process.
+
+    Returns:
+        The lock's file descriptor.
+
+    Raises:
+        JournalError: somebody has it, or the directory cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise JournalError(f"{path}: cannot be created: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise JournalError(f"{path}: another engine is writing this journal") from error
+    return descriptor
+
+
+def read_uri(path: Path) -> str:
+    """Return the address under which SQLite opens the journal for reading only."""
+    return f"{path.absolute().as_uri()}?mode=ro"
+
+
+class JournalStore:
+    """An open journal file; made by ``open``."""
+
+    def __init__(
+        self, path: Path, lock: int, writer: aiosqlite.Connection, reader: aiosqlite.Connection
+    ) -> None:
+        self.path = path
+        self.writer = writer
+        self._lock = lock
+        self._reader = reader
+
+    @classmethod
+    async def open(cls, path: Path, busy_timeout_s: float) -> Self:
+        """Open or create the journal's file.
+
+        Raises:
+            JournalError: not a journal of this version, in use, or not writable.
+        """
+        lock = lock_file(path)
+        try:
+            writer = await aiosqlite.connect(path, timeout=busy_timeout_s)
+        except sqlite3.Error as error:
+            os.close(lock)
+            raise JournalError(f"{path}: cannot be opened: {error}") from error
+        try:
+            await _prepare(path, writer)
+            reader = await aiosqlite.connect(read_uri(path), uri=True, timeout=busy_timeout_s)
+        except (sqlite3.Error, JournalError) as error:
+            await writer.close()
+            os.close(lock)
+            if isinstance(error, JournalError):
+                raise
+            raise JournalError(f"{path}: cannot be used as a journal: {error}") from error
+        return cls(path, lock, writer, reader)
+
+    async def begin_epoch(self, now_wall_ns: int) -> tuple[int, int]:
+        """Return epoch and next sequence number, and mark the journal as in use.
+
+        After a clean stop both go on. Otherwise signals may have been sent that were never
+        committed, so a new epoch begins: its number is the wall clock in milliseconds, or one
+        more than the last, so that a journal made anew does not take an old one's number.
+        """
+        rows = await self.writer.execute_fetchall("SELECT key, value FROM meta")
+        meta = {str(key): int(value) for key, value in rows}
+        epoch, next_seq = meta.get("epoch", 0), meta.get("next_seq", 1)
+        if not meta.get("clean", 0):
+            epoch, next_seq = max(epoch + 1, now_wall_ns // 1_000_000), 1
+        await self.mark(epoch, next_seq, clean=False)
+        return epoch, next_seq
+
+    async def mark(self, epoch: int, next_seq: int, *, clean: bool) -> None:
+        """Write the stream's place, durable before this returns even if the power fails."""
+        await self.writer.rollback()
+        await self.writer.execute("PRAGMA synchronous = FULL")
+        meta = [("epoch", epoch), ("next_seq", next_seq), ("clean", int(clean))]
+        await self.writer.executemany(PUT_META, meta)
+        await self.writer.commit()
+        await self.writer.execute("PRAGMA synchronous = NORMAL")
+
+    async def commit(self, records: Sequence[Record]) -> int:
+        """Write records in one transaction, all or none; rows are made in the writer's thread.
+
+        Returns:
+            Signals already known, by id or place, and therefore not written again.
+        """
+        signals = [r for r in records if isinstance(r, Signal)]
+        refusals = [r for r in records if isinstance(r, SampledRefusal)]
+        events = [r for r in records if isinstance(r, Event)]
+        known = 0
+        try:
+            if signals:
+                cursor = await self.writer.executemany(INSERT_SIGNAL, map(signal_row, signals))
+                known = len(signals) - cursor.rowcount
+            if refusals:
+                await self.writer.executemany(INSERT_REFUSAL, map(refusal_row, refusals))
+            if events:
+                await self.writer.executemany(INSERT_EVENT, map(event_row, events))
+            await self.writer.commit()
+        except sqlite3.Error:
+            await self._roll_back()
+            raise
+        return known
+
+    async def page(self, epoch: int, from_seq: int, limit: int) -> list[SignalEntry]:
+        """Return at most ``limit`` committed signals of an epoch, ``seq >= from_seq``, in order."""
+        rows = await self._reader.execute_fetchall(SELECT_PAGE, (epoch, from_seq, limit))
+        return [entry_of_row(row) for row in rows]
+
+    async def newest(self, limit: int) -> list[SignalEntry]:
+        """Return the last ``limit`` committed signals, of any epoch, oldest first."""
+        rows = await self._reader.execute_fetchall(SELECT_NEWEST, (limit,))
+        return [entry_of_row(row) for row in rows][::-1]
+
+    async def bounds(self, epoch: int) -> tuple[int | None, int | None]:
+        """Return the oldest and newest sequence number an epoch has, None if it has none."""
+        rows = await self._reader.execute_fetchall(SELECT_BOUNDS, (epoch,))
+        oldest, newest = next(iter(rows))
+        return oldest, newest
+
+    async def knows(self, signal_id: str) -> bool:
+        """Return whether a signal with this id is committed."""
+        query = "SELECT EXISTS (SELECT 1 FROM signals WHERE id = ?)"
+        rows = await self._reader.execute_fetchall(query, (signal_id,))
+        return bool(next(iter(rows))[0])
+
+    async def excess(self, table: str, keep: int) -> int:
+        """Return how many rows a table has beyond ``keep``."""
+        rows = await self._reader.execute_fetchall(f"SELECT count(*) FROM {table}")
+        return max(0, int(next(iter(rows))[0]) - keep)
+
+    async def remove_oldest(self, table: str, count: int, before_wall_ns: int | None) -> int:
+        """Remove the ``count`` oldest rows of a table, or those of them from before a time.
+
+        Returns:
+            Rows removed.
+        """
+        order, age = _ORDER[table], _AGE_COLUMN[table]
+        oldest = f"SELECT {order}, {age} FROM {table} ORDER BY {order} LIMIT ?"
+        where = "" if before_wall_ns is None else f" WHERE {age} < {before_wall_ns}"
+        statement = (
+            f"DELETE FROM {table} WHERE ({order}) IN (SELECT {order} FROM ({oldest}){where})"
+        )
+        try:
+            cursor = await self.writer.execute(statement, (count,))
+            await self.writer.commit()
+        except sqlite3.Error:
+            await self._roll_back()
+            raise
+        return cursor.rowcount
+
+    async def close(self) -> None:
+        """Close both connections and give up the lock."""
+        try:
+            await self._reader.close()
+            await self.writer.close()
+        finally:
+            os.close(self._lock)
+
+    async def _roll_back(self) -> None:
+        try:
+            await self.writer.rollback()
+        except sqlite3.Error:
+            return
+
+
+async def _prepare(path: Path, writer: aiosqlite.Connection) -> None:
+    rows = await writer.execute_fetchall("PRAGMA user_version")
+    version = int(next(iter(rows))[0])
+    if version not in {0, VERSION}:
+        raise JournalError(f"{path}: journal version {version}; this engine writes {VERSION}")
+    settings = (
+        "PRAGMA journal_mode = WAL",
+        "PRAGMA synchronous = NORMAL",
+        "PRAGMA journal_size_limit = 16777216",
+        f"PRAGMA user_version = {VERSION}",
+    )
+    statements = (s for s in SCHEMA.split(";") if s.strip())
+    for statement in chain(settings, statements):
+        await writer.execute(statement)
+    await writer.commit()

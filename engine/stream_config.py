@@ -1,0 +1,111 @@
+"""Settings of the signal stream and of the journal, with every bound they keep."""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from engine.core.settings import DurationNs, Settings
+
+Count = Annotated[int, Field(ge=1)]
+PositiveNs = Annotated[DurationNs, Field(gt=0)]
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class StreamConfig(Settings):
+    """The WebSocket port: where it listens and what one client may cost.
+
+    A client costs at most ``send_buffer_bytes`` and one slice of ``slice_signals`` messages in
+    this process and ``socket_buffer_bytes`` (which Linux doubles) in the kernel.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8765, ge=0, le=65535)
+    """0 takes a free port."""
+    heartbeat_interval: PositiveNs = 2_000_000_000
+    ring_signals: Count = 8192
+    """Newest signals kept encoded in memory; a client that asks for older ones is served from
+    the journal."""
+    snapshot_keys: Count = 4096
+    """(instrument, strategy) pairs whose latest signal is remembered; the oldest pair goes."""
+    max_lag: Count = 2048
+    """Signals a live client may fall behind before its ``on_slow`` policy is applied."""
+    send_buffer_bytes: int = Field(default=65_536, ge=4096)
+    socket_buffer_bytes: int = Field(default=65_536, ge=4096)
+    stall_timeout: PositiveNs = 1_500_000_000
+    """A client whose buffer is not empty and that takes no byte for so long is cut off."""
+    check_interval: PositiveNs = 250_000_000
+    max_connections: Count = 512
+    max_subscriptions: Count = 8
+    """Subscriptions of one connection."""
+    max_message_bytes: int = Field(default=16_384, ge=256)
+    messages_per_s: float = Field(default=20.0, gt=0)
+    message_burst: Count = 40
+    max_errors: Count = 5
+    """Messages that are not of the protocol before a client is closed."""
+    slice_signals: Count = 128
+    """Signals considered for one client that is catching up before the next one has its turn."""
+    turn_signals: Count = 512
+    """Signals considered for all clients that are catching up in one turn of the event loop."""
+    page_rows: Count = 128
+    """Rows of one read from the journal."""
+    ping_interval: PositiveNs = 10_000_000_000
+    ping_timeout: PositiveNs = 10_000_000_000
+    open_timeout: PositiveNs = 5_000_000_000
+    close_timeout: PositiveNs = 500_000_000
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> Self:
+        if self.max_lag > self.ring_signals:
+            raise ValueError("max_lag must not exceed ring_signals: a lag is served from the ring")
+        if not is_loopback(self.host):
+            raise ValueError(
+                f"host {self.host!r} can be reached from other machines and this version has no "
+                'authentication; use "127.0.0.1" and a proxy or tunnel that authenticates'
+            )
+        return self
+
+
+class JournalConfig(Settings):
+    """The journal: where it is, how it groups writes, what happens when it cannot write."""
+
+    path: Path = Path("var/journal.db")
+    commit_interval: PositiveNs = 20_000_000
+    """How long the first row of a group waits for others."""
+    commit_rows: Count = 512
+    """Rows of one transaction."""
+    max_queued: Count = 65_536
+    """Rows waiting for the disk; a signal is never dropped, see ``on_full``."""
+    on_full: Literal["halt", "drop_refusals"] = "drop_refusals"
+    """``halt``: any row that finds the queue full asks for a halt. ``drop_refusals``: refusals and
+    events yield at half the bound so that signals have the rest; a signal that finds the queue
+    full asks for a halt."""
+    on_failure: Literal["continue", "halt"] = "continue"
+    """What a failed write does besides the alarm: go on and retry, or ask for a halt."""
+    refusals_first: Count = 100
+    """Refusals of each reason written before sampling begins."""
+    refusals_every: Count = 100
+    """Then one refusal in so many of each reason is written; all are counted."""
+    retry_min: PositiveNs = 100_000_000
+    retry_max: PositiveNs = 5_000_000_000
+    busy_timeout: PositiveNs = 250_000_000
+    """How long SQLite waits for another process's lock before the write counts as failed."""
+    keep_signals: Count = 1_000_000
+    keep_refusals: Count = 200_000
+    keep_events: Count = 200_000
+    keep_age: PositiveNs | None = None
+    """Rows older than this are removed, whatever their number; absent keeps them."""
+    prune_interval: PositiveNs = 60_000_000_000
+    prune_rows: Count = 512
+    """Rows removed in one transaction."""
+    close_timeout: PositiveNs = 5_000_000_000

@@ -1,0 +1,78 @@
+"""The way of one client's messages into its socket: no await, no copy beyond one, no queue of ours.
+
+``websockets`` offers ``send`` (waits when the buffer is full) and ``broadcast`` (neither waits nor
+tells). Here a finished frame goes straight to the transport, whose own limits say when the client
+has no room; ``tests/engine/test_stream_link.py`` pins what that takes for granted of the library.
+"""
+
+import struct
+from collections.abc import Callable
+from typing import Any, Final
+
+from websockets.asyncio.server import ServerConnection
+from websockets.protocol import State
+
+_TEXT: Final = 0x81
+"""FIN and opcode text (RFC 6455, section 5.2); a server does not mask."""
+_SHORT: Final = struct.Struct("!BB")
+_MEDIUM: Final = struct.Struct("!BBH")
+_LONG: Final = struct.Struct("!BBQ")
+
+
+def text_frame(payload: bytes) -> bytes:
+    """Return the one unmasked, uncompressed text frame that carries UTF-8 ``payload``."""
+    length = len(payload)
+    if 126 <= length < 65_536:
+        return _MEDIUM.pack(_TEXT, 126, length) + payload
+    if length < 126:
+        return _SHORT.pack(_TEXT, length) + payload
+    return _LONG.pack(_TEXT, 127, length) + payload
+
+
+class StreamConnection(ServerConnection):
+    """A server connection that is the stream protocol's ``Link``.
+
+    ``paused`` is the library's own flag: the transport sets it when more than ``write_limit``
+    bytes are buffered and clears it when the buffer has drained.
+
+    Attributes:
+        handed_bytes: Bytes given to the transport so far.
+        on_room: Called when ``paused`` ends.
+        on_shut: Called with code and reason to close the connection.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.handed_bytes = 0
+        self.on_room: Callable[[], None] | None = None
+        self.on_shut: Callable[[int, str], None] | None = None
+
+    def push(self, message: bytes) -> None:
+        """Hand one message over; dropped if the connection is closing."""
+        self._write(text_frame(message))
+
+    def push_many(self, messages: list[bytes]) -> None:
+        """Hand several messages over in one write."""
+        if messages:
+            self._write(b"".join(map(text_frame, messages)))
+
+    def shut(self, code: int, reason: str) -> None:
+        """Close the connection in the background."""
+        if self.on_shut is not None:
+            self.on_shut(code, reason)
+
+    def resume_writing(self) -> None:
+        """Take up the client again; called by the transport."""
+        super().resume_writing()
+        if self.on_room is not None:
+            self.on_room()
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes handed over that the kernel has not taken."""
+        return int(self.transport.get_write_buffer_size())
+
+    def _write(self, frames: bytes) -> None:
+        if self.protocol.state is State.OPEN and not self.transport.is_closing():
+            self.handed_bytes += len(frames)
+            self.transport.write(frames)

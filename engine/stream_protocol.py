@@ -1,0 +1,347 @@
+"""The server's side of the stream protocol, without a socket, a clock or an await.
+
+Messages go in as bytes; what a client is sent goes out through its ``Link``. Every method runs to
+its end at once, so a subscription turns live between two signals and never in the middle of one.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from engine.stream_config import StreamConfig
+from engine.stream_messages import (
+    PROTOCOL,
+    ClientMessage,
+    CloseCode,
+    ErrorMessage,
+    GapReason,
+    Heartbeat,
+    Ping,
+    Pong,
+    StatusMessage,
+    Subscribe,
+    Subscribed,
+    Unsubscribe,
+    Unsubscribed,
+    Welcome,
+    decode_client,
+    encode,
+)
+from engine.stream_ring import SignalEntry, SignalRing
+from engine.stream_session import Link, Session, TokenBucket
+from engine.stream_subscription import SignalFilter, Subscription, SubscriptionState
+
+COUNTERS: Final = (
+    "connections",
+    "disconnections",
+    "refused_connections",
+    "published",
+    "messages_received",
+    "bad_messages",
+    "rate_limited",
+    "gaps",
+    "conflations",
+    "fell_behind",
+    "pages",
+    "page_errors",
+    "evicted_slow",
+    "evicted_stalled",
+    "handshakes_failed",
+    "oversize_messages",
+)
+
+MAX_ERROR_CHARS: Final = 300
+
+
+class PageRequest(NamedTuple):
+    """Rows a subscription needs from the journal before it can go on."""
+
+    session: Session
+    subscription: Subscription
+    epoch: int
+    from_seq: int
+
+
+Place = tuple[Session, Subscription]
+
+
+class StreamCore:
+    """All sessions of one stream.
+
+    Owned by the loop thread. ``wake`` is called when ``work`` has something to do and
+    ``wake_pager`` when ``next_page`` has.
+    """
+
+    def __init__(
+        self,
+        config: StreamConfig,
+        ring: SignalRing,
+        wake: Callable[[], None],
+        wake_pager: Callable[[], None],
+    ) -> None:
+        self.ring = ring
+        self.sessions: set[Session] = set()
+        self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
+        self._config = config
+        self._wake = wake
+        self._wake_pager = wake_pager
+        self._live: dict[Subscription, Session] = {}
+        self._ready: deque[Place] = deque()
+        self._paging: deque[Place] = deque()
+
+    def connect(self, link: Link, now_ns: int) -> Session:
+        """Begin a session and greet the client; ``now_ns`` is monotonic."""
+        config = self._config
+        bucket = TokenBucket(config.messages_per_s, config.message_burst, now_ns)
+        session = Session(link, bucket)
+        self.sessions.add(session)
+        self.counters["connections"] += 1
+        interval_ms = max(1, config.heartbeat_interval // 1_000_000)
+        link.push(encode(Welcome(PROTOCOL, self.ring.epoch, self.ring.head, interval_ms)))
+        return session
+
+    def disconnect(self, session: Session) -> None:
+        """Forget a session; its link is gone."""
+        if session in self.sessions:
+            self.sessions.discard(session)
+            self.counters["disconnections"] += 1
+        session.closing = True
+        for subscription in session.subscriptions.values():
+            self._end(subscription)
+        session.subscriptions.clear()
+
+    def receive(self, session: Session, data: bytes, now_ns: int, wall_ns: int) -> None:
+        """Act on one message of a client; ``now_ns`` is monotonic."""
+        if session.closing:
+            return
+        self.counters["messages_received"] += 1
+        if not session.bucket.take(now_ns):
+            self.counters["rate_limited"] += 1
+            self._refuse(session, "rate_limited", "too many messages a second")
+            self._close(session, CloseCode.POLICY, "too many messages a second")
+            return
+        try:
+            message = decode_client(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            self._count_bad(session, "bad_message", str(error))
+            return
+        self._answer(session, message, wall_ns)
+
+    def publish(self, entry: SignalEntry) -> None:
+        """Send the next signal to every live subscription whose filter it passes.
+
+        A client without room is left behind at this signal and costs nothing more until it has.
+        """
+        self.ring.append(entry)
+        self.counters["published"] += 1
+        left: list[Subscription] = []
+        for subscription, session in self._live.items():
+            link = session.link
+            if link.paused:
+                left.append(subscription)
+            elif subscription.accepting is None or subscription.accepting.accepts(entry):
+                link.push(subscription.encode(entry))
+        for subscription in left:
+            del self._live[subscription]
+            subscription.fall_behind(entry.seq)
+            subscription.state = SubscriptionState.WAITING
+            self.counters["fell_behind"] += 1
+
+    def resume(self, session: Session) -> None:
+        """Go on with a client whose link has room again."""
+        for subscription in session.subscriptions.values():
+            if subscription.state is SubscriptionState.WAITING:
+                self._schedule(session, subscription)
+
+    def work(self, budget: int) -> bool:
+        """Let subscriptions that are behind catch up out of memory, each a slice in turn.
+
+        Args:
+            budget: Signals considered before returning, rounded up to whole slices.
+
+        Returns:
+            Whether more is left to do.
+        """
+        size = self._config.slice_signals
+        for _ in range(-(-budget // size)):
+            if not self._ready:
+                return False
+            session, subscription = self._ready.popleft()
+            if subscription.state is SubscriptionState.READY:
+                self._step(session, subscription, size)
+        return bool(self._ready)
+
+    def next_page(self) -> PageRequest | None:
+        """Return what to read from the journal next; answer it with ``take_page``."""
+        while self._paging:
+            session, subscription = self._paging.popleft()
+            if subscription.state is SubscriptionState.PAGING:
+                self.counters["pages"] += 1
+                return PageRequest(session, subscription, self.ring.epoch, subscription.cursor)
+        return None
+
+    def take_page(self, request: PageRequest, page: list[SignalEntry]) -> None:
+        """Go on with a subscription that waited for a page; empty if it could not be read."""
+        session, subscription = request.session, request.subscription
+        if subscription.state is not SubscriptionState.PAGING:
+            return
+        declared = subscription.gaps
+        session.link.push_many(subscription.take_page(self.ring, page))
+        self.counters["gaps"] += subscription.gaps - declared
+        self._schedule(session, subscription)
+
+    def heartbeat(self, wall_ns: int) -> None:
+        """Send every client with room a heartbeat that says how far it has been served."""
+        head = self.ring.head
+        shared = encode(Heartbeat(self.ring.epoch, head, head, wall_ns))
+        for session in self.sessions:
+            if session.closing or session.link.paused:
+                continue
+            sent = self._sent_seq(session)
+            own = Heartbeat(self.ring.epoch, head, sent, wall_ns)
+            session.link.push(shared if sent == head else encode(own))
+
+    def publish_status(self, status: dict[str, Any], wall_ns: int) -> None:
+        """Send the engine's state to those who asked for it; skipped where there is no room."""
+        listeners = [s for s in self.sessions if s.wants_status and not s.closing]
+        if not listeners:
+            return
+        message = encode(StatusMessage(wall_ns, status))
+        for session in listeners:
+            if not session.link.paused:
+                session.link.push(message)
+
+    def check_lag(self) -> None:
+        """Disconnect clients that chose to be when they are too far behind."""
+        for session in list(self.sessions):
+            for subscription in session.subscriptions.values():
+                if self._must_leave(subscription):
+                    self.counters["evicted_slow"] += 1
+                    self._close(session, CloseCode.TOO_SLOW, "too slow: resume with from_seq")
+                    break
+
+    def _must_leave(self, subscription: Subscription) -> bool:
+        behind = subscription.state not in {SubscriptionState.LIVE, SubscriptionState.ENDED}
+        return behind and subscription.on_slow == "disconnect" and subscription.too_slow(self.ring)
+
+    def _sent_seq(self, session: Session) -> int:
+        behind = [
+            subscription.position
+            for subscription in session.subscriptions.values()
+            if subscription.state is not SubscriptionState.LIVE
+        ]
+        return min(behind, default=self.ring.head)
+
+    def _step(self, session: Session, subscription: Subscription, limit: int) -> None:
+        if subscription.too_slow(self.ring) and subscription.on_slow == "conflate":
+            self.counters["conflations"] += 1
+            messages = subscription.conflate(self.ring)
+            self.counters["gaps"] += len(messages)
+        else:
+            messages = subscription.advance(self.ring, limit)
+        session.link.push_many(messages)
+        self._schedule(session, subscription)
+
+    def _schedule(self, session: Session, subscription: Subscription) -> None:
+        """Put a subscription that is not live where it belongs now."""
+        if session.closing or subscription.state is SubscriptionState.ENDED:
+            return
+        if subscription.caught_up(self.ring):
+            subscription.state = SubscriptionState.LIVE
+            self._live[subscription] = session
+        elif session.link.paused:
+            subscription.state = SubscriptionState.WAITING
+        elif subscription.needs_page(self.ring) and not self._will_conflate(subscription):
+            subscription.state = SubscriptionState.PAGING
+            self._paging.append((session, subscription))
+            self._wake_pager()
+        else:
+            subscription.state = SubscriptionState.READY
+            self._ready.append((session, subscription))
+            self._wake()
+
+    def _will_conflate(self, subscription: Subscription) -> bool:
+        return subscription.on_slow == "conflate" and subscription.too_slow(self.ring)
+
+    def _end(self, subscription: Subscription) -> None:
+        subscription.state = SubscriptionState.ENDED
+        self._live.pop(subscription, None)
+
+    def _answer(self, session: Session, message: ClientMessage, wall_ns: int) -> None:
+        if isinstance(message, Subscribe):
+            self._subscribe(session, message)
+        elif isinstance(message, Unsubscribe):
+            self._unsubscribe(session, message)
+        elif isinstance(message, Ping):
+            session.link.push(encode(Pong(message.id, wall_ns)))
+
+    def _subscribe(self, session: Session, message: Subscribe) -> None:
+        if message.id in session.names:
+            self._count_bad(session, "subscription_exists", f"{message.id!r} is subscribed already")
+            return
+        limit = self._config.max_subscriptions
+        if len(session.names) >= limit:
+            self._count_bad(session, "too_many_subscriptions", f"at most {limit} a connection")
+            return
+        if "status" in message.topics:
+            session.wants_status.add(message.id)
+        if "signals" in message.topics:
+            self._begin(session, message)
+        else:
+            head = self.ring.head
+            session.link.push(encode(Subscribed(message.id, self.ring.epoch, head, head + 1)))
+
+    def _begin(self, session: Session, message: Subscribe) -> None:
+        ring, max_lag = self.ring, self._config.max_lag
+        cursor, reason = start_of(message, ring)
+        subscription = Subscription(
+            message.id, SignalFilter.of(message), message.on_slow, cursor, max_lag
+        )
+        subscription.allow_catch_up(ring)
+        session.subscriptions[message.id] = subscription
+        session.link.push(encode(Subscribed(message.id, ring.epoch, ring.head, cursor)))
+        if reason is not None:
+            self.counters["gaps"] += 1
+            session.link.push(subscription.declare_start(ring, message, reason))
+        self._schedule(session, subscription)
+
+    def _unsubscribe(self, session: Session, message: Unsubscribe) -> None:
+        if message.id not in session.names:
+            self._count_bad(session, "no_subscription", f"{message.id!r} is not subscribed")
+            return
+        subscription = session.subscriptions.pop(message.id, None)
+        if subscription is not None:
+            self._end(subscription)
+        session.wants_status.discard(message.id)
+        session.link.push(encode(Unsubscribed(message.id)))
+
+    def _count_bad(self, session: Session, code: str, problem: str) -> None:
+        self.counters["bad_messages"] += 1
+        session.bad_messages += 1
+        self._refuse(session, code, problem)
+        if session.bad_messages >= self._config.max_errors:
+            self._close(session, CloseCode.POLICY, "too many bad messages")
+
+    def _refuse(self, session: Session, code: str, problem: str) -> None:
+        session.link.push(encode(ErrorMessage(code, problem[:MAX_ERROR_CHARS])))
+
+    def _close(self, session: Session, code: CloseCode, reason: str) -> None:
+        if not session.closing:
+            self.disconnect(session)
+            session.link.shut(code, reason)
+
+
+def start_of(message: Subscribe, ring: SignalRing) -> tuple[int, GapReason | None]:
+    """Return the first sequence number of a new subscription, and why it is not the one asked for.
+
+    After a change of epoch that is 1: all of the new epoch is news to the client.
+    """
+    if message.from_seq is None:
+        return ring.head + 1, None
+    if message.epoch is not None and message.epoch != ring.epoch:
+        return 1, GapReason.EPOCH_CHANGED
+    if message.from_seq > ring.head + 1:
+        return ring.head + 1, GapReason.AHEAD
+    return max(1, message.from_seq), None
