@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.records import BAR, CANDIDATE, TICK, Bars, Instruments, Ticks
-from strategies.codegen import TALLY_BARS, TALLY_CANDIDATES, TALLY_RESETS, TALLY_SHUT
+from strategies.codegen import TALLY_BARS, TALLY_CANDIDATES, TALLY_RESETS, TALLY_SHUT, TALLY_UNKNOWN
 from strategies.codegen import bindings_of as _bindings_of
 from strategies.codegen import generate as _generate
 from strategies.kernel_cache import load_module
@@ -113,6 +113,11 @@ class Kernel:
         tally[TALLY_SHUT] = 0
         return self._on_bars(bars, start, stop, *self._rest)
 
+    def outputs(self) -> tuple[int, int, int]:
+        """Return the last call's candidates and bars that left, and all gaps so far."""
+        candidates, bars, gaps = self.tally[: TALLY_RESETS + 1].tolist()
+        return candidates, bars, gaps
+
     @property
     def n_candidates(self) -> int:
         """Candidates of the last call."""
@@ -124,9 +129,9 @@ class Kernel:
         return int(self.tally[TALLY_SHUT])
 
     @property
-    def resets(self) -> int:
-        """How often a gap made all instruments not ready."""
-        return int(self.tally[TALLY_RESETS])
+    def unknown(self) -> int:
+        """Records skipped because their instrument is not below the capacity."""
+        return int(self.tally[TALLY_UNKNOWN])
 
     def bars_closed(self) -> dict[str, int]:
         """Return how many bars of each specification closed since the start."""

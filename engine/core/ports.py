@@ -1,20 +1,37 @@
 """Ports: the few interfaces where one room hands over to another."""
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 from engine.core.records import Instruments, Ticks
+from engine.core.signals import Refusal, Signal
 
 
 class Clock(Protocol):
-    """Reads the time; the two readings never mix."""
+    """What time it is for the tick at hand."""
 
-    def wall_ns(self) -> int:
-        """Return nanoseconds since the Unix epoch."""
+    def wall_ns(self, ts_recv_ns: int) -> int:
+        """Return the wall clock on the gateway's scale; a replay stands at ``ts_recv_ns``."""
         ...
 
-    def monotonic_ns(self) -> int:
-        """Return nanoseconds that never step back, of no particular origin."""
+    def total_ns(self, ts_intended_ns: int, burst_started_ns: int) -> int:
+        """Return the time since the tick was due; ``burst_started_ns`` is monotonic."""
+        ...
+
+
+class SignalSink(Protocol):
+    """Takes what the pipeline decides, in order; must not wait."""
+
+    def on_signal(self, signal: Signal) -> None:
+        """Take a signal that passed the risk gate."""
+        ...
+
+    def on_refusal(self, refusal: Refusal) -> None:
+        """Take a candidate that did not."""
+        ...
+
+    def on_event(self, kind: str, ts_ns: int, fields: Mapping[str, Any]) -> None:
+        """Take a fact worth keeping: a gap, a strategy that failed."""
         ...
 
 

@@ -1,0 +1,34 @@
+"""The clocks a pipeline reads: the machine's own, and one that stands where the tick stood."""
+
+import time
+
+
+class WallClock:
+    """Live: the machine's clock, corrected to the gateway's by ``offset_ns`` (gateway - ours)."""
+
+    __slots__ = ("offset_ns",)
+
+    def __init__(self) -> None:
+        self.offset_ns = 0
+
+    def wall_ns(self, ts_recv_ns: int) -> int:
+        """Return the time now, nanoseconds since the Unix epoch on the gateway's clock."""
+        return time.time_ns() + self.offset_ns
+
+    def total_ns(self, ts_intended_ns: int, burst_started_ns: int) -> int:
+        """Return how long ago the tick should have left the gateway."""
+        return time.time_ns() + self.offset_ns - ts_intended_ns
+
+
+class TickClock:
+    """Replay as fast as it goes: it is always the time at which the tick was received."""
+
+    __slots__ = ()
+
+    def wall_ns(self, ts_recv_ns: int) -> int:
+        """Return the tick's receive time."""
+        return ts_recv_ns
+
+    def total_ns(self, ts_intended_ns: int, burst_started_ns: int) -> int:
+        """Return how long ago the tick's burst was handed to the pipeline."""
+        return time.perf_counter_ns() - burst_started_ns

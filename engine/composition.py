@@ -1,0 +1,179 @@
+"""Puts a pipeline together from a configuration."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from engine.config import Config
+from engine.core.errors import ConfigError, PluginError
+from engine.core.ports import Clock, SignalSink
+from engine.core.records import INSTRUMENT
+from engine.pipeline import Pipeline, StrategyFacts
+from engine.python_host import Hosted, PythonHost, overrides
+from engine.risk.gate import RiskGate
+from engine.risk.rulebook import Rulebook, load_rulebook
+from latency.histogram import StageHistograms
+from strategies.config import StrategyConfig
+from strategies.kernel import Kernel
+from strategies.plan import KernelPlan, RuleRequest, Watch, make_plan
+from strategies.python_strategy import Strategy
+from strategies.registry import Registry, load_registry
+from strategies.spec import SAMPLE_CLOCKS
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """A configuration resolved: everything that can be wrong with it has been found."""
+
+    config: Config
+    plan: KernelPlan
+    rules: tuple[StrategyConfig, ...]
+    python: tuple[tuple[StrategyConfig, Strategy], ...]
+    rulebook: Rulebook
+
+    @property
+    def emit(self) -> frozenset[str]:
+        """Bars that some Python strategy wants to see."""
+        return frozenset(
+            entry.on
+            for entry, strategy in self.python
+            if entry.on not in SAMPLE_CLOCKS and overrides(strategy, "on_bar")
+        )
+
+
+def resolve(config: Config) -> Blueprint:
+    """Load plugins, find every name, check every parameter.
+
+    Raises:
+        ConfigError: an unknown name or a bad value.
+        PluginError: a plugin file that cannot be used.
+    """
+    registry = load_registry(config.plugins)
+    active = config.active_strategies
+    rules = tuple(entry for entry in active if entry.rule is not None)
+    python = tuple(
+        (entry, _make_strategy(entry, registry)) for entry in active if entry.strategy is not None
+    )
+    plan = make_plan(
+        registry,
+        [bar.spec() for bar in config.bars],
+        [RuleRequest(e.name, e.rule or "", e.on, e.params) for e in rules],
+        [watch for entry, strategy in python for watch in _watches(entry, strategy)],
+    )
+    clocks = [*SAMPLE_CLOCKS, *(bar.name for bar in config.bars)]
+    for entry, _ in python:
+        if entry.on not in clocks:
+            key = f"strategies.{entry.name}.on"
+            raise ConfigError("configuration", key, entry.on, f"clocks are: {', '.join(clocks)}")
+    return Blueprint(config, plan, rules, python, _rulebook(config))
+
+
+def build_pipeline(
+    blueprint: Blueprint,
+    *,
+    capacity: int,
+    sink: SignalSink,
+    clock: Clock,
+    histograms: StageHistograms,
+    stream: tuple[int, int] = (0, 1),
+    bars: bool = False,
+) -> Pipeline:
+    """Build the kernel, compiled or from the cache, and all around it.
+
+    Args:
+        blueprint: From ``resolve``.
+        capacity: Most instruments.
+        sink: Takes signals, refusals and events.
+        clock: What time it is.
+        histograms: Stage latencies.
+        stream: The signal stream's epoch and next sequence number.
+        bars: Whether recorded bars will come.
+    """
+    config = blueprint.config
+    hosted = [
+        Hosted(len(blueprint.rules) + i, entry.name, _bar_clock(blueprint, entry), strategy)
+        for i, (entry, strategy) in enumerate(blueprint.python)
+    ]
+
+    def on_silenced(name: str) -> None:
+        sink.on_event("strategy_silenced", 0, {"strategy": name})
+
+    host = PythonHost(hosted, blueprint.plan, on_silenced)
+    kernel = Kernel(
+        blueprint.plan,
+        capacity,
+        blueprint.emit,
+        np.zeros((max(1, len(blueprint.rules)), capacity), np.uint8),
+        pause=host.listens,
+    )
+    kernel.warm_up(bars=bars)
+    return Pipeline(
+        kernel=kernel,
+        gate=RiskGate(config.risk, np.zeros(0, INSTRUMENT), rulebook=blueprint.rulebook),
+        host=host,
+        strategies=[*_rule_facts(blueprint), *_python_facts(blueprint)],
+        sink=sink,
+        clock=clock,
+        histograms=histograms,
+        stream=stream,
+    )
+
+
+def _bar_clock(blueprint: Blueprint, entry: StrategyConfig) -> str:
+    return entry.on if entry.on in blueprint.emit else ""
+
+
+def _make_strategy(entry: StrategyConfig, registry: Registry) -> Strategy:
+    made = registry.strategies.get(entry.strategy or "")
+    key = f"strategies.{entry.name}"
+    if made is None:
+        known = ", ".join(sorted(registry.strategies)) or "none"
+        raise ConfigError(
+            "configuration", f"{key}.strategy", entry.strategy, f"Python strategies are: {known}"
+        )
+    unknown = sorted(set(entry.params) - set(made.defaults))
+    if unknown:
+        allowed = ", ".join(made.defaults) or "none"
+        raise ConfigError("configuration", f"{key}.params", unknown[0], f"it takes: {allowed}")
+    try:
+        return made(entry.params)
+    except (TypeError, ValueError, KeyError, ArithmeticError) as error:
+        raise PluginError(made.__module__, f"{entry.name} cannot be made: {error}") from error
+
+
+def _watches(entry: StrategyConfig, strategy: Strategy) -> list[Watch]:
+    if entry.on in SAMPLE_CLOCKS:
+        return []
+    uses = strategy.indicators().items()
+    return [Watch(entry.on, f"{entry.name}/{alias}", use) for alias, use in uses]
+
+
+def _rulebook(config: Config) -> Rulebook:
+    return load_rulebook(config.risk.market.rulebook)
+
+
+def _rule_facts(blueprint: Blueprint) -> list[StrategyFacts]:
+    return [
+        _facts(entry, rule.spec.version, rule.params, blueprint.config)
+        for entry, rule in zip(blueprint.rules, blueprint.plan.rules, strict=True)
+    ]
+
+
+def _python_facts(blueprint: Blueprint) -> list[StrategyFacts]:
+    return [
+        _facts(entry, strategy.version, strategy.params, blueprint.config)
+        for entry, strategy in blueprint.python
+    ]
+
+
+def _facts(
+    entry: StrategyConfig, version: str, params: Mapping[str, Any], config: Config
+) -> StrategyFacts:
+    """Return a strategy's facts; its parameters include the bar it stands on."""
+    clock = [bar.model_dump(mode="json") for bar in config.bars if bar.name == entry.on]
+    told = {"is": entry.rule or entry.strategy, "on": clock or entry.on, "params": dict(params)}
+    parameters = orjson.dumps(told, default=str, option=orjson.OPT_SORT_KEYS).decode()
+    return StrategyFacts(entry.name, version, parameters, entry.valid_for, entry.instruments)
