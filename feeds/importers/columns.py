@@ -62,6 +62,7 @@ def read_columns(
     meter: ByteMeter,
     *,
     header: bool = True,
+    member: str = "",
 ) -> Iterator[ColumnBlock]:
     """Yield a table's wanted columns block by block; blank and ragged lines are refused.
 
@@ -72,12 +73,13 @@ def read_columns(
         report: Counts the lines.
         meter: Told how far the file has been read.
         header: Whether the first line names the columns; it is not a row.
+        member: Read only this member of a zip.
 
     Raises:
         InputFileError: a required column is missing, or the file is damaged.
     """
     place, layout = -1, Layout({}, 0)
-    for block in read_blocks(path, meter):
+    for block in read_blocks(path, meter, member=member):
         lines = _text_lines(block)
         first_row = block.first_row
         if first_row == 1:

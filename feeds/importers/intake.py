@@ -94,18 +94,22 @@ class LogIntake:
     def ticks(self, batch: Batch) -> None:
         """Clean and write a batch of ticks in the order given."""
         self._pending.extend(batch.definitions)
-        kept = self.screen(batch)
+        kept, _ = self.screen(batch)
         if len(kept.ticks):
             self._open(int(kept.ticks["ts_recv"][0])).write_ticks(kept.ticks)
 
-    def screen(self, batch: Batch) -> Batch:
-        """Refuse the faulty ticks of a batch, flag and count the others; write nothing yet."""
+    def screen(self, batch: Batch) -> tuple[Batch, npt.NDArray[np.bool_]]:
+        """Refuse the faulty ticks of a batch, flag and count the others; write nothing yet.
+
+        Returns:
+            The kept ticks, and which of those given they are, shape (N,).
+        """
         ticks = np.ascontiguousarray(batch.ticks)
         faults = np.zeros(len(ticks), np.uint8)
         faults_nb(ticks, len(self._numbers), faults)
-        if faults.any():
+        good = faults == 0
+        if not good.all():
             self._refuse(faults, batch)
-            good = faults == 0
             batch = batch._replace(rows=batch.rows[good], places=batch.places[good])
             ticks = ticks[good]
         if len(ticks):
@@ -114,7 +118,7 @@ class LogIntake:
             self.report.count_flags(ticks["flags"])
             self.report.count_times(ticks["ts_recv"])
             self.report.recognise(batch.places)
-        return batch._replace(ticks=ticks)
+        return batch._replace(ticks=ticks), good
 
     def write_screened(self, batch: Batch, start: int, stop: int) -> None:
         """Write part of a screened batch."""

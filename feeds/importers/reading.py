@@ -69,24 +69,38 @@ def is_parquet(path: Path) -> bool:
         return file.read(4) == _PARQUET
 
 
-def read_blocks(path: Path, meter: ByteMeter, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
-    """Yield a file's lines in blocks, member by member in name order for a zip.
+def member_names(path: Path) -> list[str]:
+    """Return the names of a zip's members, sorted; one empty name for any other file.
+
+    Raises:
+        InputFileError: the file cannot be read.
+    """
+    with reading(path), path.open("rb") as file:
+        if file.read(4) != _ZIP:
+            return [""]
+        with zipfile.ZipFile(file) as archive:
+            return sorted(info.filename for info in archive.infolist() if not info.is_dir())
+
+
+def read_blocks(
+    path: Path, meter: ByteMeter, *, member: str = "", block_bytes: int = BLOCK_BYTES
+) -> Iterator[Block]:
+    """Yield a file's lines in blocks; a zip's member by member in name order, or of one member.
 
     Raises:
         InputFileError: missing, unreadable, damaged, Parquet, or a line above MAX_LINE_BYTES.
     """
     with reading(path), path.open("rb") as file:
-        told = 0
-        for block in _member_blocks(path, file, block_bytes):
+        told = -1
+        for block in _file_blocks(path, file, member, block_bytes):
             position = file.tell()
-            if position > told:
-                meter(position - told)
-                told = position
+            if told >= 0 or not member:
+                meter(max(position - max(told, 0), 0))
+            told = position
             yield block
-        meter(max(path.stat().st_size - told, 0))
 
 
-def _member_blocks(path: Path, file: BinaryIO, block_bytes: int) -> Iterator[Block]:
+def _file_blocks(path: Path, file: BinaryIO, member: str, block_bytes: int) -> Iterator[Block]:
     magic = file.read(4)
     file.seek(0)
     if magic == _PARQUET:
@@ -95,8 +109,9 @@ def _member_blocks(path: Path, file: BinaryIO, block_bytes: int) -> Iterator[Blo
         with gzip.GzipFile(fileobj=file) as text:
             yield from _line_blocks(path, "", text, block_bytes)
     elif magic == _ZIP:
+        names = [member] if member else member_names(path)
         with zipfile.ZipFile(file) as archive:
-            for name in sorted(info.filename for info in archive.infolist() if not info.is_dir()):
+            for name in names:
                 with archive.open(name) as text:
                     yield from _line_blocks(path, name, text, block_bytes)
     else:

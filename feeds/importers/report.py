@@ -106,10 +106,10 @@ class ImportReport:
                 self.flags[str(flag.name)] += marked
 
     def count_times(self, ts_recv: npt.NDArray[np.int64]) -> None:
-        """Widen the span of receive times by a batch of them, shape (N,), N >= 1."""
+        """Widen the span of receive times by a batch of them, in order, shape (N,), N >= 1."""
         first, last = int(ts_recv[0]), int(ts_recv[-1])
-        self.first_ns = first if self.first_ns is None else self.first_ns
-        self.last_ns = last
+        self.first_ns = first if self.first_ns is None else min(self.first_ns, first)
+        self.last_ns = last if self.last_ns is None else max(self.last_ns, last)
 
     def require_usable_files(self) -> None:
         """Check that every file gave at least one row of its kind.

@@ -55,6 +55,15 @@ def local_to_utc_ns(local_ns: npt.NDArray[np.int64], zone: tzinfo) -> npt.NDArra
     return local_ns - offsets[where] if len(local_ns) else local_ns.copy()
 
 
+def utc_to_local_ns(utc_ns: npt.NDArray[np.int64], zone: tzinfo) -> npt.NDArray[np.int64]:
+    """Turn UTC into local nanoseconds (as if UTC), shape (N,)."""
+    slots, where = np.unique(utc_ns // _SLOT_NS, return_inverse=True)
+    moments = [_EPOCH + timedelta(seconds=int(slot) * (_SLOT_NS // NS_PER_S)) for slot in slots]
+    offsets = [moment.astimezone(zone).utcoffset() or timedelta() for moment in moments]
+    offsets_ns = np.array([int(off.total_seconds()) * NS_PER_S for off in offsets], np.int64)
+    return utc_ns + offsets_ns[where] if len(utc_ns) else utc_ns.copy()
+
+
 def day_start_ns(yyyymmdd: int) -> int:
     """Return midnight of a date, as if UTC, in nanoseconds.
 
