@@ -20,7 +20,8 @@ Rules, one record a row:
   snapshot's price of 0 is a missing side; a trade's or bar's is refused. A trade of size 0 is kept
   and flagged ODD_CONDITION. Missing turnover of a trade or snapshot is price times size.
 - Ticks keep the order of the file; where time steps back ``ts_recv`` is that of the row before and
-  TIME_BACK is flagged. Several files are merged by time. Bars are put in order of time, then
+  TIME_BACK is flagged. Several files, and the members
+  of a zip, are merged by time. Bars are put in order of time, then
   symbol, and a second one of the same is refused; see ``bar_rules``.
 - A bar's time is its close, unless ``--session 09:30-15:00`` says when the days of dated bars
   begin and end. ``--bar-length`` says how long before its close it opened.
@@ -52,7 +53,7 @@ from feeds.importers.columns import ColumnBlock, floats, read_columns
 from feeds.importers.intake import LogIntake
 from feeds.importers.merging import Batch, Source, merge_sources
 from feeds.importers.options import ImportOptions, RecordKind
-from feeds.importers.reading import ByteMeter
+from feeds.importers.reading import ByteMeter, member_names
 from feeds.importers.times import TimeReader
 from feeds.importers.zones import (
     NS_PER_DAY,
@@ -136,7 +137,12 @@ def import_csv(
             _shelve(path, table, session, shelf)
         shelf.write(intake.report.instruments)
         return
-    for batch in merge_sources([Source(partial(_batches, path, table)) for path in files]):
+    sources = [
+        Source(partial(_batches, path, member, table))
+        for path in files
+        for member in member_names(path)
+    ]
+    for batch in merge_sources(sources):
         intake.ticks(batch)
 
 
@@ -178,9 +184,9 @@ def parse_session(text: str) -> tuple[int, int] | None:
     return opened * 60 * NS_PER_S, closed * 60 * NS_PER_S
 
 
-def _batches(path: Path, table: _Table) -> Iterator[Batch]:
+def _batches(path: Path, member: str, table: _Table) -> Iterator[Batch]:
     floor_ns = 0
-    for block, times in _timed_blocks(path, table):
+    for block, times in _timed_blocks(path, member, table):
         ticks, good = _ticks(block, table)
         ticks["ts_event"] = times
         ticks = ticks[good]
@@ -194,7 +200,7 @@ def _batches(path: Path, table: _Table) -> Iterator[Batch]:
 
 def _shelve(path: Path, table: _Table, session: tuple[int, int] | None, shelf: BarShelf) -> None:
     report = table.intake.report
-    for block, times in _timed_blocks(path, table):
+    for block, times in _timed_blocks(path, "", table):
         bars, good = _bars(block, table)
         _stamp(bars, times, table, session)
         good[good] = refuse_bad_bars(bars[good], block.rows[good], block.place, report)
@@ -203,11 +209,15 @@ def _shelve(path: Path, table: _Table, session: tuple[int, int] | None, shelf: B
         shelf.add(bars, block.rows[good], block.place)
 
 
-def _timed_blocks(path: Path, table: _Table) -> Iterator[tuple[ColumnBlock, npt.NDArray[np.int64]]]:
+def _timed_blocks(
+    path: Path, member: str, table: _Table
+) -> Iterator[tuple[ColumnBlock, npt.NDArray[np.int64]]]:
     """Yield blocks of rows whose time parsed, and that time in UTC."""
     report, options, columns = table.intake.report, table.options, table.columns
     required, optional = columns.required, columns.optional()
-    for block in read_columns(path, required, optional, report, table.meter, header=options.header):
+    for block in read_columns(
+        path, required, optional, report, table.meter, header=options.header, member=member
+    ):
         reader = TimeReader(options.time_format, table.zone, options.date, path, block.member)
         times = reader.read(_cells(block, columns, "time"))
         good = times > 0
