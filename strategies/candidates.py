@@ -1,6 +1,16 @@
 """Compiled pieces of the kernel about candidates and resets."""
 
+import numpy as np
 from numba import njit
+
+
+@njit(error_model="numpy", forceinline=True)
+def clear_candidate_nb(c):
+    """Forget what an earlier proposal left in the buffer, so that a rule cannot hand it on."""
+    c["side"] = 0
+    c["strength"] = 0.0
+    c["confidence"] = 0.0
+    c["edge_bps"] = np.nan
 
 
 @njit(error_model="numpy", forceinline=True)

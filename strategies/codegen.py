@@ -40,6 +40,7 @@ BASE_BINDINGS: Final[Bindings] = {
     "bar_close": bar_kernels.bar_close_nb,
     "bar_clear": bar_kernels.bar_clear_nb,
     "bar_add": bar_kernels.bar_add_nb,
+    "clear_candidate": candidate_kernels.clear_candidate_nb,
     "fill_candidate": candidate_kernels.fill_candidate_nb,
     "reset_instrument": candidate_kernels.reset_instrument_nb,
 }
@@ -47,8 +48,9 @@ BASE_BINDINGS: Final[Bindings] = {
 TALLY_CANDIDATES: Final = 0
 TALLY_SHUT: Final = 1
 TALLY_RESETS: Final = 2
-TALLY_BARS: Final = 3
-"""From here on, one count of closed bars a bar specification."""
+TALLY_UNKNOWN: Final = 3
+TALLY_BARS: Final = 4
+"""Where the counts lie; from ``TALLY_BARS`` on, one of closed bars a bar specification."""
 
 _PAUSE: Final = [
     f'        if tally[{TALLY_SHUT}] > 0 or (p["pause"] != 0 and tally[{TALLY_CANDIDATES}] > 0):',
@@ -133,6 +135,7 @@ def _rule_lines(rule: RuleInstance, index: int) -> list[str]:
     return [
         f"    if enabled[{index}, i]{ready}:",
         f"        c = out[tally[{TALLY_CANDIDATES}]]",
+        "        clear_candidate(c)",
         f'        if {f}_decide(r["{f}"], p["{f}"], x, c{inputs}):',
         f'            fill_candidate(c, r["m"], x, k, i, {index})',
         f"            tally[{TALLY_CANDIDATES}] += 1",
@@ -188,6 +191,17 @@ def _guard(plan: KernelPlan, need: str) -> list[str]:
     ]
 
 
+def _instrument() -> list[str]:
+    return [
+        '        i = t["instrument"]',
+        "        if i >= instruments:",
+        f"            tally[{TALLY_UNKNOWN}] += 1",
+        "            continue",
+        "        r = state[i]",
+        '        x = r["x"]',
+    ]
+
+
 def _tick_body(plan: KernelPlan) -> list[str]:
     lines = [
         "    for k in range(start, stop):",
@@ -207,9 +221,7 @@ def _tick_body(plan: KernelPlan) -> list[str]:
         f"            tally[{TALLY_RESETS}] += 1",
         "            return k + 1",
         *_guard(plan, "1"),
-        '        i = t["instrument"]',
-        "        r = state[i]",
-        '        x = r["x"]',
+        *_instrument(),
         f'        end_time_bars(t["ts_event"], t["ts_recv"], {_ARGS})',
         '        if apply_tick(r["m"], x, t, facts[i]):',
     ]
@@ -230,9 +242,7 @@ def _bar_body(plan: KernelPlan) -> list[str]:
         "    for k in range(start, stop):",
         *_guard(plan, "1"),
         "        t = records[k]",
-        '        i = t["instrument"]',
-        "        r = state[i]",
-        '        x = r["x"]',
+        *_instrument(),
         f'        end_time_bars(t["ts_open"], t["ts_recv"], {_ARGS})',
         '        apply_bar(r["m"], x, t, facts[i])',
     ]
