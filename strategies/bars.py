@@ -2,14 +2,16 @@
 
 A sample is a tick or a finer bar, so bars of bars need no code of their own. Rules:
 
-- A time bar covers [start, start + interval); starts are whole multiples of the interval since the
-  venue's midnight. It is closed by the first sample at or after its end, before that sample counts,
-  or by a heartbeat, or by a recorded bar that reaches its end, which it contains whole. An interval
-  without a price makes no bar. A sample whose event time lies before the open bar counts into the
-  open bar: time never goes back.
+- A time bar covers [start, start + interval); starts are whole multiples of the interval since
+  1970-01-01 00:00 at the venue, so since midnight for an interval that divides the day. It is
+  closed by the first sample at or after its end, before that sample counts, or by a heartbeat, or
+  by a recorded bar that reaches its end, which it contains whole. An interval without a price makes
+  no bar. Time never goes back: a sample whose event time lies before the interval being gathered
+  counts into it, and one whose own interval was closed already into the next.
 - A tick, volume or turnover bar is closed by the sample that fills it, which it contains whole.
 - Prices come from trades; from mids while an instrument has not traded (``basis`` auto).
-- Quotes always add their order-flow imbalance, and the bar ends with the last top of book.
+- Quotes add their order-flow imbalance whether or not they give a price; what a time interval
+  without a price gathered is forgotten. The bar ends with the last top of book.
 """
 
 from enum import IntEnum
@@ -39,8 +41,9 @@ class PriceBasis(IntEnum):
     MID = 2
 
 
-BAR_STATE: Final = np.dtype([("cur", BAR), ("end", "i8")], align=True)
-"""The open bar (``cur.count`` is 0 when there is none) and its end, for a time bar."""
+BAR_STATE: Final = np.dtype([("cur", BAR), ("end", "i8"), ("closed", "i8")], align=True)
+"""The open bar (``cur.count`` is 0 when there is none). For a time bar, ``end``: that of the
+interval being gathered, ``closed``: that of the last closed bar; 0 before the first."""
 
 BAR_PARAMS: Final = np.dtype(
     [
@@ -87,6 +90,7 @@ def bar_close_nb(b, p, m, ts_recv):
 @njit(error_model="numpy", forceinline=True)
 def bar_clear_nb(b):
     """Forget the closed bar."""
+    b["closed"] = b["end"]
     cur = b["cur"]
     cur["count"] = 0
     cur["trades"] = 0
@@ -98,14 +102,27 @@ def bar_clear_nb(b):
 
 
 @njit(error_model="numpy", forceinline=True)
-def _open_nb(b, p, x, day_offset_ns):
+def _interval_end_nb(p, ts_ns, day_offset_ns):
+    local = ts_ns + day_offset_ns
+    interval = p["interval_ns"]
+    return local - local % interval + interval - day_offset_ns
+
+
+@njit(error_model="numpy", forceinline=True)
+def _gather_nb(b, p, x, day_offset_ns):
+    """Set which interval a time bar gathers; a later one starts without order flow."""
+    end = _interval_end_nb(p, x["ts_open"], day_offset_ns)
+    if end <= b["closed"]:
+        end = _interval_end_nb(p, b["closed"], day_offset_ns)
+    if end > b["end"]:
+        b["end"] = end
+        b["cur"]["ofi"] = 0.0
+
+
+@njit(error_model="numpy", forceinline=True)
+def _open_nb(b, p, x):
     cur = b["cur"]
-    start = x["ts_open"]
-    if p["kind"] == _TIME:
-        local = start + day_offset_ns
-        start = local - local % p["interval_ns"] - day_offset_ns
-        b["end"] = start + p["interval_ns"]
-    cur["ts_open"] = start
+    cur["ts_open"] = b["end"] - p["interval_ns"] if p["kind"] == _TIME else x["ts_open"]
     cur["open"] = x["open"]
     cur["high"] = x["high"]
     cur["low"] = x["low"]
@@ -130,6 +147,9 @@ def _has_price_nb(p, m, x):
 def bar_add_nb(b, p, m, x, day_offset_ns):
     """Add a sample that has a price; return whether that completed the bar."""
     cur = b["cur"]
+    kind = p["kind"]
+    if kind == _TIME and cur["count"] == 0:
+        _gather_nb(b, p, x, day_offset_ns)
     cur["ofi"] += x["ofi"]
     if not _has_price_nb(p, m, x):
         return False
@@ -138,7 +158,7 @@ def bar_add_nb(b, p, m, x, day_offset_ns):
     if np.isnan(close):
         return False
     if cur["count"] == 0:
-        _open_nb(b, p, x, day_offset_ns)
+        _open_nb(b, p, x)
         if mid:
             cur["open"] = close
             cur["high"] = close
@@ -154,7 +174,6 @@ def bar_add_nb(b, p, m, x, day_offset_ns):
     cur["turnover"] += x["turnover"]
     cur["buy_volume"] += x["buy_volume"]
     cur["sell_volume"] += x["sell_volume"]
-    kind = p["kind"]
     if kind == _TIME:
         return x["ts_event"] >= b["end"]
     filled = cur["turnover"]

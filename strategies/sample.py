@@ -88,7 +88,7 @@ def _trade_nb(m, x, t, side):
     x["turnover"] = turnover
     x["buy_volume"] = size if side > 0 else 0.0
     x["sell_volume"] = size if side < 0 else 0.0
-    x["trades"] = 1 if size > 0.0 else 0
+    x["trades"] = 1 if size > 0.0 or t["kind"] == _TRADE else 0
     m["session_turnover"] += turnover
     m["last"] = t["price"]
     m["traded"] = 1
@@ -181,7 +181,8 @@ def apply_bar_nb(m, x, b, facts):
     roll_session_nb(m, b["ts_open"], facts["day_offset_ns"])
     m["session_turnover"] += b["turnover"]
     m["last"] = b["close"]
-    m["traded"] = 1
+    if b["trades"] > 0 or b["volume"] > 0.0:
+        m["traded"] = 1
     m["flags"] = b["flags"]
     if not (np.isnan(b["bid"]) and np.isnan(b["ask"])):
         m["bid"] = b["bid"]
