@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 ParamValue = int | float
 Params = Mapping[str, ParamValue]
@@ -39,7 +40,7 @@ class Param:
         """
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"{value!r} is not a number")  # noqa: TRY004 - a user's value
-        if isinstance(self.default, int) and value != int(value):
+        if isinstance(self.default, int) and not float(value).is_integer():
             raise ValueError(f"{value!r} is not a whole number")
         if not self.low <= value <= self.high:
             raise ValueError(f"{value!r} is not within {self.low} and {self.high}")
@@ -98,7 +99,7 @@ class IndicatorSpec:
     warm_up: Callable[[Params], int]
     formula: str
     reference: str
-    state: tuple[tuple[str, str], ...] = ()
+    state: tuple[tuple[str, npt.DTypeLike], ...] = ()
     ring: Callable[[Params], int] = _no_ring
     needs: tuple[str, ...] = ("close",)
 

@@ -15,9 +15,10 @@ def update_nb(s, p, ring, base, x):
         s["sum"] += close
         if s["count"] == length:
             s["value"] = s["sum"] / length
+            s["alpha"] = 2.0 / (length + 1)
             s["ready"] = 1
     else:
-        s["value"] += (close - s["value"]) * (2.0 / (length + 1))
+        s["value"] += (close - s["value"]) * s["alpha"]
 
 
 SPEC = IndicatorSpec(
@@ -25,7 +26,7 @@ SPEC = IndicatorSpec(
     title="Exponential moving average of the close",
     params={"length": Param(20, 1, 100_000, "samples of the span; alpha = 2 / (length + 1)")},
     outputs=("value",),
-    state=(("sum", "f8"), ("count", "i8")),
+    state=(("sum", "f8"), ("alpha", "f8"), ("count", "i8")),
     update=update_nb,
     warm_up=lambda p: int(p["length"]),
     formula="EMA_t = EMA_{t-1} + 2/(n+1) (C_t - EMA_{t-1}); EMA_n = SMA_n",

@@ -18,11 +18,14 @@ def update_nb(s, p, ring, base, x):
             s["fast_sum"] += close
         if n < slow:
             return
+        s["slow_alpha"] = 2.0 / (slow + 1)
+        s["fast_alpha"] = 2.0 / (fast + 1)
+        s["signal_alpha"] = 2.0 / (signal + 1)
         s["slow_ema"] = s["slow_sum"] / slow
         s["fast_ema"] = s["fast_sum"] / fast
     else:
-        s["slow_ema"] += (close - s["slow_ema"]) * (2.0 / (slow + 1))
-        s["fast_ema"] += (close - s["fast_ema"]) * (2.0 / (fast + 1))
+        s["slow_ema"] += (close - s["slow_ema"]) * s["slow_alpha"]
+        s["fast_ema"] += (close - s["fast_ema"]) * s["fast_alpha"]
     line = s["fast_ema"] - s["slow_ema"]
     seen = n - slow + 1
     if seen <= signal:
@@ -31,7 +34,7 @@ def update_nb(s, p, ring, base, x):
             return
         s["signal_ema"] = s["signal_sum"] / signal
     else:
-        s["signal_ema"] += (line - s["signal_ema"]) * (2.0 / (signal + 1))
+        s["signal_ema"] += (line - s["signal_ema"]) * s["signal_alpha"]
     s["line"] = line
     s["signal"] = s["signal_ema"]
     s["histogram"] = line - s["signal_ema"]
@@ -82,6 +85,9 @@ SPEC = IndicatorSpec(
         ("count", "i8"),
         ("slow_sum", "f8"),
         ("fast_sum", "f8"),
+        ("slow_alpha", "f8"),
+        ("fast_alpha", "f8"),
+        ("signal_alpha", "f8"),
         ("slow_ema", "f8"),
         ("fast_ema", "f8"),
         ("signal_sum", "f8"),

@@ -2,22 +2,25 @@
 
 from numba import njit
 
+from strategies.indicators._rolling import SUM, sum_add_nb, sum_renew_nb
 from strategies.spec import IndicatorSpec, Param
 
 
 @njit(error_model="numpy", forceinline=True)
 def update_nb(s, p, ring, base, x):
-    """Add one close; O(1): a running sum over a ring of the last ``length`` closes."""
+    """Add one close; O(1)."""
     length = p["length"]
-    at = base + s["next"]
-    s["sum"] += x["close"] - ring[at]
-    ring[at] = x["close"]
-    s["next"] = 0 if s["next"] + 1 == length else s["next"] + 1
-    if s["count"] < length:
-        s["count"] += 1
-    if s["count"] == length:
-        s["value"] = s["sum"] / length
+    at = s["next"]
+    sum_add_nb(s["sum"], ring, base + at, x["close"])
+    at += 1
+    if at == length:
+        at = 0
+        sum_renew_nb(s["sum"])
+        s["share"] = 1.0 / length
         s["ready"] = 1
+    s["next"] = at
+    if s["ready"]:
+        s["value"] = s["sum"]["total"] * s["share"]
 
 
 SPEC = IndicatorSpec(
@@ -25,7 +28,7 @@ SPEC = IndicatorSpec(
     title="Simple moving average of the close",
     params={"length": Param(20, 1, 100_000, "samples averaged")},
     outputs=("value",),
-    state=(("sum", "f8"), ("count", "i8"), ("next", "i8")),
+    state=(("sum", SUM), ("share", "f8"), ("next", "i8")),
     ring=lambda p: int(p["length"]),
     update=update_nb,
     warm_up=lambda p: int(p["length"]),
