@@ -75,6 +75,7 @@ class Pipeline:
     Attributes:
         signals: Signals made.
         refused: Candidates refused.
+        void: Signals that the sink could not take; they got no sequence number.
         ticks: Records taken.
         cascades_cut: Proposals dropped because strategies answered each other without end.
     """
@@ -102,6 +103,7 @@ class Pipeline:
         self.symbols: list[str] = []
         self.signals = 0
         self.refused = 0
+        self.void = 0
         self.ticks = 0
         self.cascades_cut = 0
         self._numbers: dict[str, int] = {}
@@ -269,9 +271,13 @@ class Pipeline:
                 )
             )
             return None
-        self.gate.accept(candidate)
         signal = self._signal(candidate, facts, identity, (epoch, tick_seq), (now, valid_until))
-        self.sink.on_signal(signal)
+        if not self.sink.on_signal(signal):
+            self.void += 1
+            return None
+        self.gate.accept(candidate)
+        self.next_seq += 1
+        self.signals += 1
         self.histograms.record_value(_PUBLISH, _now() - judged)
         self.histograms.record_value(_TOTAL, self.clock.total_ns(intended, self._started_ns))
         return signal
@@ -285,14 +291,11 @@ class Pipeline:
         times: tuple[int, int],
     ) -> Signal:
         now, valid_until = times
-        seq = self.next_seq
-        self.next_seq = seq + 1
-        self.signals += 1
         edge = candidate.edge_bps
         return Signal(
             id=identity,
             epoch=self.stream_epoch,
-            seq=seq,
+            seq=self.next_seq,
             instrument=self.symbols[candidate.instrument],
             side=SIDES[candidate.side],
             strength=candidate.strength,

@@ -22,8 +22,8 @@ class Clock(Protocol):
 class SignalSink(Protocol):
     """Takes what the pipeline decides, in order; must not wait."""
 
-    def on_signal(self, signal: Signal) -> None:
-        """Take a signal that passed the risk gate."""
+    def on_signal(self, signal: Signal) -> bool:
+        """Take a signal that passed the risk gate; False if it cannot and the signal is void."""
         ...
 
     def on_refusal(self, refusal: Refusal) -> None:

@@ -1,0 +1,34 @@
+"""Options and small pieces that several commands share."""
+
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+ConfigFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help="Configuration file (TOML); give it again to layer one over another.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more, to stderr.")]
+
+
+def print_json(value: Any) -> None:
+    """Write one JSON object and a newline to stdout; NaN becomes null."""
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+    typer.echo(orjson.dumps(value, option=options, default=str).decode())
+
+
+def log_to_stderr(*, verbose: bool = False) -> None:
+    """Send the program's log to stderr, one line an event."""
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+    )

@@ -1,0 +1,133 @@
+"""``heqis replay``: a recording through the live pipeline."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+
+from engine.cli.common import AsJson, ConfigFiles, print_json
+from engine.core.errors import ConfigError
+from engine.core.signals import Signal, as_fields
+
+if TYPE_CHECKING:
+    from replay.player import Result
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="replay")(replay)
+
+
+def replay(
+    logs: Annotated[list[Path], typer.Argument(help="Tick logs; several are merged by time.")],
+    config: ConfigFiles = None,
+    pace: Annotated[
+        str, typer.Option(help='"max", or recorded seconds a second: 1, 10, 0.5.')
+    ] = "max",
+    burst: Annotated[
+        str | None,
+        typer.Option(help='Ticks of one kernel call, or "random"; the log\'s own otherwise.'),
+    ] = None,
+    signals: Annotated[
+        Path | None, typer.Option(help="Write every signal to this file, a JSON object a line.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Play recorded ticks through the live pipeline and say what came of it.
+
+    The same log and configuration give the same digest in any process, at any burst size, on any
+    run. Without -c, configs/replay.toml is used; it works on any imported log.
+
+    Example: heqis replay aig.hql --json
+    """
+    from engine.cli.progress import record_progress
+    from engine.composition import resolve
+    from engine.config import CONFIGS, load_config
+    from feeds.log_reader import LogReader
+    from replay.player import Options, play
+
+    files = [Path(file) for file in config or (CONFIGS / "replay.toml",)]
+    blueprint = resolve(load_config(files))
+    total = 0
+    for path in logs:
+        with LogReader(path) as reader:
+            total += reader.summary().records
+    with record_progress("replaying", total) as advance, _signal_file(signals) as keep:
+        options = Options(pace=_pace(pace), burst=_burst(burst), keep=keep, progress=advance)
+        result = play(logs, blueprint, options)
+    if json:
+        print_json(result.as_dict())
+    else:
+        _print(result)
+
+
+def _pace(text: str) -> float:
+    if text == "max":
+        return math.inf
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 < value < math.inf:
+        raise ConfigError("command line", "--pace", text, 'give "max" or a number above 0')
+    return value
+
+
+def _burst(text: str | None) -> int | None:
+    from replay.player import RANDOM_BURSTS
+
+    if text is None:
+        return None
+    if text == "random":
+        return RANDOM_BURSTS
+    if not text.isdigit() or int(text) < 1:
+        raise ConfigError("command line", "--burst", text, 'give "random" or a number from 1')
+    return int(text)
+
+
+@contextlib.contextmanager
+def _signal_file(path: Path | None) -> Iterator[Callable[[Signal], None] | None]:
+    if path is None:
+        yield None
+        return
+    with path.open("wb") as file:
+
+        def keep(signal: Signal) -> None:
+            file.write(orjson.dumps(as_fields(signal)) + b"\n")
+
+        yield keep
+
+
+def _print(result: "Result") -> None:
+    from rich.console import Console
+
+    from latency.report import percentile_table
+
+    console = Console()
+    rate = f"{result.records_per_s:,.0f} ticks/s"
+    console.print(f"{result.ticks:,} ticks in {result.wall_s:.3f} s ({rate})")
+    rows = {
+        "bar records": result.bar_records,
+        "heartbeats": result.heartbeats,
+        "gaps": result.gaps,
+        "missing": result.missing,
+    }
+    for name, count in rows.items():
+        if count:
+            console.print(f"{name}: {count:,}")
+    for title, counts in (
+        ("bars", result.bars),
+        ("signals", result.signals_by_strategy),
+        ("refused", result.refusals),
+        ("bad input", result.bad_input),
+        ("strategy failures", result.strategy_failures),
+    ):
+        told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        if told:
+            console.print(f"{title}: {told}")
+    console.print(f"digest: {result.digest}")
+    console.print(percentile_table(result.latency))

@@ -1,0 +1,262 @@
+"""The engine process: builds the parts, runs them on one loop, takes them down in order."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+from engine.clock import WallClock
+from engine.composition import Blueprint, build_pipeline
+from engine.config import Config
+from engine.core.records import Instruments
+from engine.ingest import Ingest
+from engine.journal import Journal
+from engine.recorder import Recorder
+from engine.risk.rules import RiskState
+from engine.sinks import LiveSink
+from engine.status import StatusBoard
+from engine.stream import Health, SignalStream
+from feeds.burst import BurstDecoder
+from feeds.control import ControlClient
+from feeds.link import TickReceiver
+from latency.counts import StageCounts
+from latency.histogram import StageHistograms
+from latency.hlog import HlogWriter
+from latency.stall import LoopWatch, StallMeter
+
+_log = logging.getLogger(__name__)
+NS_PER_S: Final = 1_000_000_000
+OFFSET_INTERVAL_S: Final = 0.2
+FLUSH_INTERVAL_S: Final = 0.25
+
+
+class Engine:
+    """One engine; ``async with Engine(blueprint)``: inside, it is live.
+
+    Args:
+        blueprint: The configuration, resolved.
+
+    Attributes:
+        ingest: The duty cycle.
+        stream: The signal stream; its ``port`` is known once live.
+        ready_s: Seconds from construction to ready.
+    """
+
+    def __init__(self, blueprint: Blueprint) -> None:
+        self.config: Config = blueprint.config
+        self._blueprint = blueprint
+        self._made_ns = time.perf_counter_ns()
+        self._clock = WallClock()
+        self._histograms = StageHistograms()
+        self._watch = LoopWatch(StallMeter(self.config.engine.stall_budget))
+        self._stack = contextlib.AsyncExitStack()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.ready_s = 0.0
+        self.ingest: Ingest
+        self.journal: Journal
+        self.stream: SignalStream
+        self.board: StatusBoard
+        self.receiver: TickReceiver | None = None
+
+    async def __aenter__(self) -> "Engine":
+        async with contextlib.AsyncExitStack() as stack:
+            await self._open(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    async def _open(self, stack: contextlib.AsyncExitStack) -> None:
+        """Open from the client's end to the data's, so that nothing arrives before its taker."""
+        config = self.config
+        self.journal = await stack.enter_async_context(
+            Journal(config.journal.path, config.journal, on_halt=self._on_halt)
+        )
+        epoch, next_seq = self.journal.epoch, self.journal.next_seq
+        self.stream = SignalStream(
+            config.stream, epoch=epoch, next_seq=next_seq, store=self.journal, health=self._health
+        )
+        sink = LiveSink(self.journal, self.stream)
+        pipeline = build_pipeline(
+            self._blueprint,
+            capacity=config.engine.max_instruments,
+            sink=sink,
+            clock=self._clock,
+            histograms=self._histograms,
+            stream=(epoch, next_seq),
+        )
+        decoder = BurstDecoder(0, config.engine.burst)
+        self.ingest = Ingest(
+            pipeline=pipeline,
+            decoder=decoder,
+            clock=self._clock,
+            histograms=self._histograms,
+            on_fault=self._on_halt,
+            recorder=self._open_recorder(decoder, stack),
+        )
+        self.board = StatusBoard(
+            ingest=self.ingest,
+            sink=sink,
+            journal=self.journal,
+            stream=self.stream,
+            histograms=self._histograms,
+            watch=self._watch,
+        )
+        pipeline.host.start()
+        stack.callback(pipeline.host.stop)
+        await self.stream.start()
+        stack.push_async_callback(self.stream.stop)
+        self._start_tasks(stack)
+        await self._open_link(stack)
+        gc.collect()
+        gc.freeze()
+        self.ready_s = (time.perf_counter_ns() - self._made_ns) / NS_PER_S
+        sink.on_event("engine_started", 0, {"epoch": epoch, "ready_s": self.ready_s})
+
+    def _open_recorder(
+        self, decoder: BurstDecoder, stack: contextlib.AsyncExitStack
+    ) -> Recorder | None:
+        config = self.config.engine
+        if config.record is None:
+            return None
+        epoch = time.time_ns()
+        path = Path(config.record) / f"session-{epoch}.hql"
+        recorder = Recorder(path, decoder, epoch=epoch, rotate_bytes=config.record_rotate_bytes)
+        stack.callback(recorder.close)
+        return recorder
+
+    async def _open_link(self, stack: contextlib.AsyncExitStack) -> None:
+        link = self.config.link
+        receiver = TickReceiver(link.data, slots=link.slots, hwm=link.receive_hwm)
+        stack.callback(receiver.close)
+        self.receiver = receiver
+        control = ControlClient(link, on_instruments=self._on_instruments)
+        self.board.control = control
+        await stack.enter_async_context(control)
+
+    def _on_instruments(self, instruments: Instruments, epoch: int) -> None:
+        """Begin to take data once it is known what the instruments are.
+
+        Later changes come in the stream itself, at their place in it.
+        """
+        if self.ingest.decoder.known_instruments or self.receiver is None:
+            return
+        _log.info("gateway epoch %d sends %d instruments", epoch, len(instruments))
+        self.ingest.define(instruments)
+        self.ingest.pipeline.gate.warm(time.time_ns())
+        self.receiver.attach(asyncio.get_running_loop(), self.ingest.on_burst)
+
+    def _on_halt(self, reason: str) -> None:
+        """Let no signal through any more, and say why."""
+        pipeline = self.ingest.pipeline
+        if pipeline.gate.state is not RiskState.HALTED:
+            pipeline.gate.set_state(RiskState.HALTED)
+            pipeline.sink.on_event("halted", 0, {"reason": reason})
+
+    def set_state(self, state: RiskState, who: str) -> None:
+        """Carry out an operator's command on the risk gate; it is journaled."""
+        pipeline = self.ingest.pipeline
+        before = pipeline.gate.state
+        pipeline.gate.set_state(state)
+        fields = {"from": before.value, "to": state.value, "by": who}
+        pipeline.sink.on_event("operator_state", 0, fields)
+
+    def _health(self) -> Health:
+        return self.board.health()
+
+    def _start_tasks(self, stack: contextlib.AsyncExitStack) -> None:
+        loop = asyncio.get_running_loop()
+        self._watch.start(loop)
+        stack.callback(self._watch.stop)
+        config = self.config.engine
+        rounds: list[tuple[float, Callable[[], None]]] = [
+            (OFFSET_INTERVAL_S, self._correct_clock),
+            (config.status_interval / NS_PER_S, self._tell_status),
+        ]
+        if self.ingest.recorder is not None:
+            rounds.append((FLUSH_INTERVAL_S, self.ingest.recorder.flush))
+        for interval_s, act in rounds:
+            self._start(_every(interval_s, act), stack)
+        if config.hlog is not None:
+            self._start(self._log_latency(config.hlog), stack)
+
+    def _start(
+        self, coroutine: Coroutine[Any, Any, None], stack: contextlib.AsyncExitStack
+    ) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.append(task)
+
+        async def end() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        stack.push_async_callback(end)
+
+    def _correct_clock(self) -> None:
+        """Follow the gateway's clock where it is certain to differ from ours."""
+        control = self.board.control
+        offset = control.offset if control is not None else None
+        if offset is not None:
+            certain = abs(offset.offset_ns) > offset.error_bound_ns
+            self._clock.offset_ns = offset.offset_ns if certain else 0
+
+    def _tell_status(self) -> None:
+        self.stream.publish_status(self.board.status())
+
+    async def _log_latency(self, path: Path) -> None:
+        """Append to the ``.hlog``, one stage a turn of the loop."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        began = time.time_ns()
+        with HlogWriter(path, began) as writer:
+            try:
+                while True:
+                    await asyncio.sleep(self.config.engine.hlog_interval / NS_PER_S)
+                    parts, ended = self._take_interval(), time.time_ns()
+                    for stage, counts in parts.items():
+                        writer.append(stage, counts, began, ended)
+                        await asyncio.sleep(0)
+                    began = ended
+            finally:
+                writer.append_all(self._take_interval(), began, time.time_ns())
+
+    def _take_interval(self) -> dict[str, StageCounts]:
+        return {**self._histograms.take_interval(), **self._watch.meter.take_interval()}
+
+
+async def _every(interval_s: float, act: Callable[[], None]) -> None:
+    while True:
+        await asyncio.sleep(interval_s)
+        act()
+
+
+async def run_engine(
+    blueprint: Blueprint, on_ready: Callable[[Engine], None] | None = None
+) -> None:
+    """Run until SIGTERM or SIGINT, then stop in order.
+
+    Args:
+        blueprint: The configuration, resolved.
+        on_ready: Called when live.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with Engine(blueprint) as engine:
+        if on_ready is not None:
+            on_ready(engine)
+        await stop.wait()
+        _log.info("stopping")
+
+
+@contextlib.asynccontextmanager
+async def live_engine(blueprint: Blueprint) -> AsyncIterator[Engine]:
+    """Run an engine around a block; for programs that embed one."""
+    async with Engine(blueprint) as engine:
+        yield engine

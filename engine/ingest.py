@@ -1,0 +1,125 @@
+"""The duty cycle: one burst from the socket through decoder and pipeline, onto the recording."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.clock import WallClock
+from engine.core.errors import FrameError
+from engine.core.records import Instruments, Schema
+from engine.pipeline import Pipeline
+from engine.recorder import Recorder
+from feeds.burst import BurstDecoder
+from feeds.codec import decode_frame
+from latency.histogram import StageHistograms
+from latency.stages import Stage
+
+_log = logging.getLogger(__name__)
+_WIRE: Final = int(Stage.WIRE)
+_INGEST: Final = int(Stage.INGEST)
+
+
+class Ingest:
+    """Owns the decoder; belongs to the loop thread.
+
+    Args:
+        pipeline: Takes the ticks.
+        decoder: Checks and unpacks the messages.
+        clock: The wall clock, corrected to the gateway's.
+        histograms: Gets the wire and ingest stages.
+        on_fault: Called with a text when the duty cycle itself failed; must halt the engine.
+        recorder: Keeps the accepted frames.
+
+    Attributes:
+        bursts: Bursts taken.
+        last_data_ns: Monotonic time of the last burst, 0 before the first.
+        faults: Bursts that ended in an error of ours.
+    """
+
+    def __init__(
+        self,
+        *,
+        pipeline: Pipeline,
+        decoder: BurstDecoder,
+        clock: WallClock,
+        histograms: StageHistograms,
+        on_fault: Callable[[str], None],
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.pipeline = pipeline
+        self.decoder = decoder
+        self.recorder = recorder
+        self.bursts = 0
+        self.last_data_ns = 0
+        self.faults = 0
+        self._clock = clock
+        self._histograms = histograms
+        self._on_fault = on_fault
+
+    def define(self, instruments: Instruments) -> None:
+        """Take definitions that did not come with the stream, and record them too."""
+        if self.recorder is not None:
+            self.recorder.define(instruments)
+        self._define(instruments)
+
+    def _define(self, instruments: Instruments) -> None:
+        """Ticks of instruments beyond the kernel's capacity stay unknown, and are refused."""
+        self.pipeline.define(instruments)
+        known = min(int(instruments["id"].max(initial=-1)) + 1, self.pipeline.kernel.instruments)
+        self.decoder.known_instruments = max(self.decoder.known_instruments, known)
+
+    def on_burst(
+        self,
+        wire: npt.NDArray[np.uint8],
+        offsets: npt.NDArray[np.int64],
+        lengths: npt.NDArray[np.int64],
+        count: int,
+        woken_ns: int,
+    ) -> None:
+        """Take the messages that the receiver drained; ``woken_ns`` is monotonic."""
+        self.bursts += 1
+        self.last_data_ns = woken_ns
+        try:
+            self._take(wire, offsets, lengths, count, woken_ns)
+        except Exception as error:  # noqa: BLE001 - the duty cycle's guard: fail closed, stay up
+            self.faults += 1
+            _log.critical("the duty cycle failed", exc_info=True)
+            self._on_fault(f"{type(error).__name__}: {error}")
+
+    def _take(
+        self,
+        wire: npt.NDArray[np.uint8],
+        offsets: npt.NDArray[np.int64],
+        lengths: npt.NDArray[np.int64],
+        count: int,
+        woken_ns: int,
+    ) -> None:
+        decoder, at = self.decoder, 0
+        while at < count:
+            segment = decoder.decode(wire, offsets, lengths, at, count)
+            if self.recorder is not None:
+                self.recorder.keep(wire, offsets, lengths, at, at + segment.consumed)
+            at += segment.consumed
+            if segment.schema == Schema.TICK:
+                self._measure(segment.count, woken_ns)
+                self.pipeline.run_ticks(decoder.ticks, decoder.origins, 0, segment.count)
+            elif segment.schema == Schema.BAR:
+                self._measure(segment.count, woken_ns)
+                self.pipeline.run_bars(decoder.bars, decoder.origins, 0, segment.count)
+            elif segment.schema == Schema.INSTRUMENTS:
+                self._learn(wire, int(offsets[at - 1]))
+
+    def _measure(self, count: int, woken_ns: int) -> None:
+        intended = self.decoder.origins["ts_intended"]
+        self._histograms.record_spans(_WIRE, self._clock.wall_ns(0), intended, count)
+        self._histograms.record_repeat(_INGEST, time.perf_counter_ns() - woken_ns, count)
+
+    def _learn(self, wire: npt.NDArray[np.uint8], offset: int) -> None:
+        try:
+            self._define(decode_frame(wire.data, offset).records)
+        except FrameError as error:
+            _log.warning("instrument definitions refused: %s", error)

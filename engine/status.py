@@ -1,0 +1,135 @@
+"""What the engine tells of itself: health, rates, stage percentiles, every counter."""
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import psutil
+
+from engine.ingest import Ingest
+from engine.journal import Journal
+from engine.sinks import LiveSink
+from engine.stream import Health, SignalStream
+from feeds.control import ControlClient
+from latency.counts import StageCounts
+from latency.histogram import StageHistograms
+from latency.stall import LoopWatch
+
+DATA_SILENCE_NS: Final = 5_000_000_000
+"""Without a frame, heartbeats included, for so long the engine is not healthy."""
+
+
+class StatusBoard:
+    """Reads everybody's counters; owned by the loop thread. Changes nothing of theirs."""
+
+    def __init__(
+        self,
+        *,
+        ingest: Ingest,
+        sink: LiveSink,
+        journal: Journal,
+        stream: SignalStream,
+        histograms: StageHistograms,
+        watch: LoopWatch,
+    ) -> None:
+        self._ingest = ingest
+        self._sink = sink
+        self._journal = journal
+        self._stream = stream
+        self._histograms = histograms
+        self._watch = watch
+        self._process = psutil.Process(os.getpid())
+        self._started_ns = time.perf_counter_ns()
+        self._before = (self._started_ns, 0, 0)
+        self._cumulative: dict[str, StageCounts] = {}
+        self.control: ControlClient | None = None
+
+    def problems(self) -> list[str]:
+        """Return what keeps the engine from being healthy, most urgent first."""
+        found = []
+        gate = self._ingest.pipeline.gate
+        if self._ingest.faults:
+            found.append(f"the duty cycle failed {self._ingest.faults} times")
+        if self._journal.alarm:
+            found.append(f"journal: {self._journal.alarm}")
+        if self.control is None or not self.control.peer_alive:
+            found.append("the gateway is not heard")
+        last = self._ingest.last_data_ns
+        if not last:
+            found.append("no data yet")
+        elif time.perf_counter_ns() - last > DATA_SILENCE_NS:
+            found.append("no data lately")
+        if gate.state.value != "ACTIVE":
+            found.append(f"the risk gate is {gate.state.value}")
+        found += gate.problems
+        recorder = self._ingest.recorder
+        if recorder is not None and recorder.failed:
+            found.append(f"recording ended: {recorder.failed}")
+        return found
+
+    def health(self) -> Health:
+        """Answer ``GET /health``."""
+        problems = self.problems()
+        pipeline = self._ingest.pipeline
+        facts = {
+            "healthy": not problems,
+            "problems": problems,
+            "uptime_s": (time.perf_counter_ns() - self._started_ns) / 1e9,
+            "ticks": pipeline.ticks,
+            "signals": pipeline.signals,
+            "state": pipeline.gate.state.value,
+        }
+        return Health(not problems, facts)
+
+    def status(self) -> dict[str, Any]:
+        """Return the facts of the moment; rates are since the last call."""
+        pipeline, now = self._ingest.pipeline, time.perf_counter_ns()
+        then, ticks, bursts = self._before
+        self._before = (now, pipeline.ticks, self._ingest.bursts)
+        seconds = max((now - then) / 1e9, 1e-9)
+        problems = self.problems()
+        return {
+            "healthy": not problems,
+            "problems": problems,
+            "state": pipeline.gate.state.value,
+            "uptime_s": (now - self._started_ns) / 1e9,
+            "instruments": len(pipeline.symbols),
+            "ticks": pipeline.ticks,
+            "ticks_per_s": (pipeline.ticks - ticks) / seconds,
+            "bursts_per_s": (self._ingest.bursts - bursts) / seconds,
+            "bars": pipeline.kernel.bars_closed(),
+            "signals": pipeline.signals,
+            "refused": pipeline.refused,
+            "void": pipeline.void,
+            "refusals": dict(self._sink.refusals),
+            "input": self._ingest.decoder.count_by_name(),
+            "strategy_failures": pipeline.host.failures(),
+            "latency": self._latency(),
+            "loop": {"stalls": self._watch.meter.stalls, "worst_ns": self._watch.meter.worst_ns},
+            "clock": self._clock(),
+            "clients": self._stream.clients,
+            "stream": self._stream.counters,
+            "journal": {**self._journal.counters, "queued": self._journal.queued},
+            "rss_bytes": self._process.memory_info().rss,
+        }
+
+    def _latency(self) -> Mapping[str, Any]:
+        summary = self._histograms.summary()
+        return {
+            name: {
+                "count": one.count,
+                "p50": one.p50,
+                "p99": one.p99,
+                "p99_9": one.p99_9,
+                "max": one.max,
+                "clock_faults": one.clock_faults,
+            }
+            for name, one in summary.items()
+        }
+
+    def _clock(self) -> Mapping[str, int] | None:
+        offset = self.control.offset if self.control is not None else None
+        if offset is None:
+            return None
+        return {"offset_ns": offset.offset_ns, "error_bound_ns": offset.error_bound_ns}
