@@ -1,0 +1,76 @@
+# `make run` and `make test` need Python 3.11, 3.12 or 3.13 and nothing else.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+CONFIG ?= configs/demo.toml
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header \
+          --no-annotate --no-emit-index-url
+ROOMS  := engine feeds latency replay runtime strategies
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fix bench clean lock format-check lint types imports fast slow
+
+help:  ## show this
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+run: $(VENV)/.runtime  ## install, then run the demo: gateway, engine and a live view
+	$(BIN)/heqis run -c $(CONFIG)
+
+test: $(VENV)/.dev  ## install, then pass every test
+	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 -m slow
+
+fast: $(VENV)/.dev  ## the fast tests only
+	$(BIN)/pytest -n 2
+
+check: format-check lint types imports fast  ## everything but the slow tests
+
+format-check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+imports: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+fix: $(VENV)/.dev  ## format, and mend what a tool can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)-bench/.done  ## measure against the peers, and write docs/benchmarks.md
+	$(VENV)-bench/bin/python tests/bench/run.py --write docs/benchmarks.md
+
+clean:  ## remove what was made, the virtual environment too
+	rm -rf $(VENV) $(VENV)-bench var build dist .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .import_linter_cache *.egg-info
+	find $(ROOMS) tests -name __pycache__ -prune -exec rm -rf {} +
+
+lock: $(VENV)/.dev  ## resolve the loose bounds anew into the locks
+	$(BIN)/pip install -q uv
+	$(COMPILE) pyproject.toml -o requirements.lock
+	$(COMPILE) pyproject.toml --extra dev -c requirements.lock -o requirements-dev.lock
+	$(COMPILE) pyproject.toml --extra bench -o requirements-bench.lock
+
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"HEQIS needs Python 3.11 to 3.13, and $(PYTHON) is {v.major}.{v.minor}: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/pip install -q --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+	$(BIN)/pip install -q --disable-pip-version-check -r requirements-dev.lock
+	@touch $@
+
+# The peers need older versions of what we use, so they have an environment of their own.
+$(VENV)-bench/.done: requirements-bench.lock pyproject.toml | $(VENV)/bin/pip
+	$(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/pip install -q --disable-pip-version-check -r requirements-bench.lock
+	$(VENV)-bench/bin/pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
