@@ -135,6 +135,9 @@ class _Planner:
             self.ring_width += spec.ring(params)
         return self.by_key[identity]
 
+    def watch(self, key: str, watch: Watch) -> IndicatorInstance:
+        return self.indicator(key, watch.use, self.clock(key, watch.clock))
+
     def rule(self, key: str, request: RuleRequest, index: int) -> RuleInstance:
         spec = self.registry.rules.get(request.rule)
         if spec is None:
@@ -174,7 +177,7 @@ def make_plan(
     clocks = [*SAMPLE_CLOCKS, *(bar.name for bar in bars)]
     planner = _Planner(registry, clocks, source)
     made = [planner.rule(f"strategies.{r.name}", r, i) for i, r in enumerate(rules)]
-    pairs = [(w, planner.indicator(f"indicators.{w.name}", w.use, w.clock)) for w in watches]
+    pairs = [(w, planner.watch(f"indicators.{w.name}", w)) for w in watches]
     indicators = tuple(planner.by_key.values())
     return KernelPlan(
         bars=tuple(bars),

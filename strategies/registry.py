@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import numba
+
 from engine.core.errors import PluginError
 from strategies.python_strategy import Strategy
 from strategies.spec import IndicatorSpec, RuleSpec
@@ -63,20 +65,45 @@ def _load_plugin(path: Path, found: dict[str, dict[str, object]]) -> None:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
+        del sys.modules[name]
         raise PluginError(path, f"it failed to import: {type(error).__name__}: {error}") from error
     if not _collect(module, found, str(path)):
         raise PluginError(path, "it defines no IndicatorSpec, RuleSpec or Strategy subclass")
 
 
 def _collect(module: ModuleType, found: dict[str, dict[str, object]], file: str) -> int:
+    """Add what a module defines; return how many are new."""
     count = 0
     for value in vars(module).values():
         kind, name = _kind_of(value, module)
-        if kind:
-            if found[kind].setdefault(name, value) is not value:
-                raise PluginError(file, f"the {kind} {name!r} exists already; choose another name")
-            count += 1
+        if not kind or found[kind].get(name) is value:
+            continue
+        if name in found[kind]:
+            raise PluginError(file, f"the {kind} {name!r} exists already; choose another name")
+        if isinstance(value, IndicatorSpec):
+            _check_compiled(file, f"indicator {name!r}", value, value.update)
+        elif isinstance(value, RuleSpec):
+            _check_compiled(file, f"rule {name!r}", value, value.decide)
+        found[kind][name] = value
+        count += 1
     return count
+
+
+def _check_compiled(file: str, what: str, spec: IndicatorSpec | RuleSpec, function: object) -> None:
+    """Refuse records that numpy refuses, and code that could raise or round otherwise live."""
+    try:
+        _ = spec.state_dtype, spec.param_dtype
+    except (TypeError, ValueError) as error:
+        raise PluginError(file, f"the state or parameters of {what}: {error}") from None
+    options = getattr(function, "targetoptions", None)
+    if options is None and getattr(numba.config, "DISABLE_JIT", False):
+        return
+    if options is None or options.get("error_model") != "numpy" or options.get("fastmath"):
+        raise PluginError(
+            file,
+            f'the function of {what} must be decorated @njit(error_model="numpy",'
+            " forceinline=True), without fastmath",
+        )
 
 
 def _kind_of(value: object, module: ModuleType) -> tuple[str, str]:

@@ -1,0 +1,125 @@
+"""The plan: what is shared, how state is laid out, and what a wrong wish is told."""
+
+import math
+from typing import Any
+
+import pytest
+
+from engine.core.errors import ConfigError
+from strategies.bars import BarKind
+from strategies.plan import BarSpec, KernelPlan, RuleRequest, Watch, make_plan
+from strategies.registry import Registry, load_registry
+from strategies.spec import Param, Use, resolve_params
+
+BARS = (
+    BarSpec("1s", BarKind.TIME, interval_ns=10**9),
+    BarSpec("100t", BarKind.TICK, size=100),
+)
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return load_registry()
+
+
+def macd(name: str, clock: str = "1s", **params: float) -> RuleRequest:
+    return RuleRequest(name, "macd_cross", clock, params)
+
+
+def plan_of(registry: Registry, *rules: RuleRequest, watches: tuple[Watch, ...] = ()) -> KernelPlan:
+    return make_plan(registry, BARS, rules, watches, "my.toml")
+
+
+def error_of(registry: Registry, *rules: RuleRequest, watch: Watch | None = None) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        plan_of(registry, *rules, watches=(watch,) if watch else ())
+    assert caught.value.file == "my.toml"
+    return caught.value
+
+
+def test_rules_share_an_indicator_with_equal_parameters_on_one_clock(registry: Registry) -> None:
+    plan = plan_of(registry, macd("a"), macd("b", min_histogram_bps=3.0))
+    assert len(plan.indicators) == 1
+    assert plan.rules[0].inputs == plan.rules[1].inputs
+
+
+def test_parameter_left_out_is_the_same_as_its_default_given(registry: Registry) -> None:
+    assert len(plan_of(registry, macd("a"), macd("b", fast=12)).indicators) == 1
+
+
+def test_other_clock_or_parameters_mean_another_instance(registry: Registry) -> None:
+    plan = plan_of(registry, macd("a"), macd("b", "tick"), macd("c", fast=5))
+    assert [one.field for one in plan.indicators] == ["i0", "i1", "i2"]
+    assert [one.clock for one in plan.indicators] == ["1s", "tick", "1s"]
+
+
+def test_watch_shares_with_a_rule(registry: Registry) -> None:
+    plan = plan_of(registry, macd("a"), watches=(Watch("1s", "m", Use("macd")),))
+    assert plan.watches[0][1] is plan.rules[0].inputs[0]
+    assert [name for name, _, _ in plan.columns("1s")] == ["m", "m.signal", "m.histogram"]
+    assert plan.columns("100t") == []
+    assert plan.width == 3
+
+
+def test_histories_do_not_overlap(registry: Registry) -> None:
+    uses = [Use("sma", {"length": 5}), Use("sma", {"length": 7}), Use("sma", {"length": 1})]
+    watches = tuple(Watch("1s", f"w{i}", use) for i, use in enumerate(uses))
+    plan = plan_of(registry, watches=watches)
+    assert [one.ring_offset for one in plan.indicators] == [0, 5, 12]
+    assert plan.ring_width == 13
+
+
+def test_use_may_name_a_clock_of_its_own(registry: Registry) -> None:
+    plan = plan_of(registry, watches=(Watch("1s", "slow", Use("sma", {}, on="100t")),))
+    assert plan.indicators[0].clock == "100t"
+
+
+WATCH = Watch("1s", "w", Use("sma"))
+
+
+@pytest.mark.parametrize(
+    ("request_", "key", "found", "allowed"),
+    [
+        (RuleRequest("a", "macd_crss", "1s"), "strategies.a.rule", "macd_crss", "macd_cross"),
+        (RuleRequest("a", "macd_cross", "2s"), "strategies.a.on", "2s", "tick, trade, quote, 1s"),
+        (macd("a", fat=1), "strategies.a.params", {"fat": 1}, "'fat'; it takes: fast, slow"),
+        (macd("a", fast=0), "strategies.a.params", {"fast": 0}, "'fast': 0 is not within 1 and"),
+    ],
+)
+def test_wrong_rule_is_told_the_key_and_what_is_allowed(
+    registry: Registry, request_: RuleRequest, key: str, found: object, allowed: str
+) -> None:
+    error = error_of(registry, request_)
+    assert (error.key, error.found) == (key, found)
+    assert allowed in str(error)
+
+
+@pytest.mark.parametrize(
+    ("watch", "found", "allowed"),
+    [
+        (Watch("1s", "w", Use("smaa")), "smaa", "sma"),
+        (Watch("2s", "w", Use("sma")), "2s", "1s, 100t"),
+        (Watch("2s", "w", Use("sma", {}, on="1s")), "2s", "1s, 100t"),
+        (Watch("1s", "w", Use("sma", {}, on="2s")), "2s", "1s, 100t"),
+        (Watch("1s", "w", Use("sma", {"length": 1.5})), {"length": 1.5}, "whole number"),
+    ],
+)
+def test_wrong_watch_is_told_the_key_and_what_is_allowed(
+    registry: Registry, watch: Watch, found: object, allowed: str
+) -> None:
+    error = error_of(registry, watch=watch)
+    assert (error.key, error.found) == ("indicators.w", found)
+    assert allowed in str(error)
+
+
+@pytest.mark.parametrize("value", [True, "5", None, math.nan, math.inf, -math.inf, 2.5, 0, 11])
+def test_value_that_is_not_of_the_parameters_kind_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match="parameter 'n'"):
+        resolve_params({"n": Param(5, 1, 10, "some number")}, {"n": value})
+
+
+def test_whole_float_becomes_an_int_and_an_int_a_float() -> None:
+    declared = {"n": Param(5, 1, 10, "a count"), "x": Param(0.5, 0.0, 2.0, "a share")}
+    values = resolve_params(declared, {"n": 7.0, "x": 1})
+    assert values == {"n": 7, "x": 1.0}
+    assert [type(value) for value in values.values()] == [int, float]
