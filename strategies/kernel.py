@@ -9,7 +9,9 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from numba.core.errors import NumbaError
 
+from engine.core.errors import PluginError
 from engine.core.records import BAR, CANDIDATE, TICK, Bars, Instruments, Ticks
 from strategies.codegen import TALLY_BARS, TALLY_CANDIDATES, TALLY_RESETS, TALLY_SHUT, TALLY_UNKNOWN
 from strategies.codegen import bindings_of as _bindings_of
@@ -71,18 +73,35 @@ class Kernel:
         )  # fmt: skip
 
     def warm_up(self, *, bars: bool = False) -> None:
-        """Compile, or load from the cache, before anything is live; ``bars``: that entry too."""
+        """Compile, or load from the cache, before anything is live; ``bars``: that entry too.
+
+        Raises:
+            PluginError: an indicator or rule that numba cannot compile.
+        """
         self._on_ticks = self._compiled(self._module.on_ticks, np.zeros(1, TICK))
         if bars:
             self._on_bars = self._compiled(self._module.on_bars, np.zeros(1, BAR))
 
     def _compiled(self, function: Any, records: npt.NDArray[np.void]) -> Callable[..., int]:
         """Return the machine code's own entry, past numba's dispatch: all types are known."""
-        function(records, 0, 0, *self._rest)
         overloads: Mapping[Any, Any] | None = getattr(function, "overloads", None)
-        if not overloads:
+        try:
+            function(records, 0, 0, *self._rest)
+        except NumbaError as error:
+            raise PluginError(self._file_in(str(error)), f"it does not compile: {error}") from error
+        except OSError:  # the cache's disk is full: the compiled code is here all the same
+            if not overloads:
+                raise
+        if overloads is None:
             return function  # type: ignore[no-any-return]  # compilation is switched off
         return next(iter(overloads.values())).entry_point  # type: ignore[no-any-return]
+
+    def _file_in(self, text: str) -> str:
+        """Return the file among the indicators' and rules' that an error's text names."""
+        functions = [one.spec.update for one in self.plan.indicators]
+        functions += [rule.spec.decide for rule in self.plan.rules]
+        files = [getattr(f, "py_func", f).__code__.co_filename for f in functions]
+        return next((file for file in files if file in text), "an indicator or rule")
 
     @property
     def signatures(self) -> int:
@@ -96,7 +115,7 @@ class Kernel:
         self.facts["pre_close"][at] = instruments["pre_close"]
 
     def run_ticks(self, ticks: Ticks, start: int, stop: int) -> int:
-        """Take ticks [start, stop); return where it stopped, which outputs then must be read.
+        """Take ticks [start, stop) of a C-contiguous TICK array; return where it stopped.
 
         Afterwards the first ``n_candidates`` of ``candidates`` and the first ``n_bars`` of
         ``bars``, ``bar_rows`` and ``values`` are this call's.
