@@ -229,3 +229,76 @@ def frames_ok_nb(good, wire, offsets, lengths):  # type: ignore[no-untyped-def] 
     unsigned = words.view(np.uint64)
     for i in range(len(offsets)):
         good[i] = frame_fault_nb(words, unsigned, offsets[i], lengths[i]) == 0
+
+
+@njit(error_model="numpy", nogil=True, forceinline=True)
+def _stated_length_nb(words, at):  # type: ignore[no-untyped-def] # compiled
+    """Return the length a plausible header at byte ``at`` states, 0 if there is none that fits."""
+    base = at // 8
+    if base + 8 > len(words) or words[base] & _LOW != _MAGIC:
+        return 0
+    length = 64 + ((words[base + 3] & _LOW) * (words[base + 6] >> 32) + 7) // 8 * 8
+    if header_fault_nb(words, base, length) != 0 or at + length > len(words) * 8:
+        return 0
+    return length
+
+
+@njit(error_model="numpy", nogil=True, forceinline=True)
+def _last_received_nb(words, base, schema, count):  # type: ignore[no-untyped-def] # compiled
+    """Receive time of a frame's last record; of the frame itself where records have none."""
+    if schema == 2:
+        return words[base + 8 + (count - 1) * 10 + 1]
+    if schema == 3:
+        return words[base + 8 + (count - 1) * 20 + 2]
+    return words[base + 4]
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def index_nb(rows, words, at):  # type: ignore[no-untyped-def] # compiled
+    """List the frames that follow each other from byte ``at`` on; reads headers, not CRCs.
+
+    Args:
+        rows: i8, shape (N, 8), written: offset, length, schema, first number, records, epoch,
+            gateway, receive time of the last record.
+        words: i8, shape (bytes / 8,): the file.
+        at: First byte, a multiple of 8.
+
+    Returns:
+        Frames listed, and the byte where the listing ended: at the end, at something that is no
+        whole frame, or where ``rows`` was full.
+    """
+    count = 0
+    while count < len(rows):
+        length = _stated_length_nb(words, at)
+        if length == 0:
+            break
+        base = at // 8
+        row = rows[count]
+        row[0] = at
+        row[1] = length
+        row[2] = words[base] >> 48 & 0xFFFF
+        row[3] = words[base + 2]
+        row[4] = words[base + 3] & _LOW
+        row[5] = words[base + 1]
+        row[6] = words[base + 6] & _LOW
+        row[7] = _last_received_nb(words, base, row[2], row[4])
+        count += 1
+        at += length
+    return count, at
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def find_frame_nb(words, at):  # type: ignore[no-untyped-def] # compiled
+    """Return the first byte, from ``at`` on in steps of 8, of a good whole frame; -1 if none.
+
+    Args:
+        words: i8, shape (bytes / 8,).
+        at: First byte to look at, a multiple of 8.
+    """
+    unsigned = words.view(np.uint64)
+    while at + 64 <= len(words) * 8:
+        length = _stated_length_nb(words, at)
+        if length != 0 and _crc_ok_nb(unsigned, at // 8, length):
+            return at
+        at += 8
+    return -1

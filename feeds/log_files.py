@@ -8,8 +8,19 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.errors import FrameError, InputFileError, LogError
-from engine.core.records import INSTRUMENT, SEQUENCED, Instruments, Schema
+from engine.core.records import INSTRUMENT, Instruments, Schema
 from feeds.codec import decode_frame, merge_instruments
+from feeds.log_index import (
+    COUNT,
+    EPOCH,
+    FIRST_SEQ,
+    GATEWAY,
+    OFFSET,
+    SCHEMA,
+    TS,
+    index_file,
+    numbered_frames,
+)
 
 SUFFIX: Final = ".hql"
 _DIGITS: Final = 6
@@ -68,27 +79,50 @@ def find_end(file: Path) -> LogEnd | None:
     """Find where the good frames of a segment end; None if there is no such file or it is empty.
 
     Raises:
-        LogError: the file does not begin with a frame, or is damaged before its tail.
+        LogError: it is not a tick log.
     """
     if not file.exists() or not file.stat().st_size:
         return None
-    view = memoryview(map_bytes(file).data)
-    offset, next_seq, epoch, gateway = 0, 1, 0, 0
-    first_ts: int | None = None
-    instruments = np.zeros(0, INSTRUMENT)
-    while offset < len(view):
+    wire = map_bytes(file)
+    index = index_file(file, wire)
+    numbered = numbered_frames(index.frames)
+    last = numbered[-1].tolist() if len(numbered) else None
+    return LogEnd(
+        good_bytes=index.good_bytes,
+        torn_bytes=index.torn_bytes,
+        next_seq=last[FIRST_SEQ] + last[COUNT] if last else 1,
+        epoch=last[EPOCH] if last else 0,
+        gateway=last[GATEWAY] if last else 0,
+        first_ts=int(numbered[0, TS]) if last else None,
+        instruments=read_instruments(file, wire, index.frames, np.zeros(0, INSTRUMENT)),
+    )
+
+
+def read_instruments(
+    file: Path,
+    wire: npt.NDArray[np.uint8],
+    frames: npt.NDArray[np.int64],
+    known: Instruments,
+) -> Instruments:
+    """Return a table of instruments with the definitions of a file added; damaged ones skipped.
+
+    Args:
+        file: Its name, for the error.
+        wire: Its bytes.
+        frames: Its frame table.
+        known: INSTRUMENT, shape (I,): what was defined before.
+
+    Raises:
+        LogError: definitions contradict each other.
+    """
+    view = memoryview(wire.data)
+    for offset in frames[frames[:, SCHEMA] == Schema.INSTRUMENTS, OFFSET].tolist():
         try:
             frame = decode_frame(view, offset)
+        except FrameError:
+            continue
+        try:
+            known = merge_instruments(known, frame.records)
         except FrameError as error:
-            if offset == 0 and len(view) >= 4:
-                raise LogError(file, f"is not a tick log: {error.problem}", 0) from error
-            break
-        if frame.schema is Schema.INSTRUMENTS:
-            instruments = merge_instruments(instruments, frame.records)
-        elif first_ts is None:
-            first_ts = frame.ts_send
-        if frame.schema in SEQUENCED:
-            next_seq = frame.first_seq + len(frame.records)
-            epoch, gateway = frame.epoch, frame.gateway
-        offset += frame.length
-    return LogEnd(offset, len(view) - offset, next_seq, epoch, gateway, first_ts, instruments)
+            raise LogError(file, error.problem, offset) from error
+    return known
