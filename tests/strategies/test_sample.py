@@ -19,7 +19,7 @@ SNAPSHOT = TickKind.SNAPSHOT
 
 
 @njit(error_model="numpy")
-def samples_nb(m, samples, priced, markets, ticks, facts):
+def samples_nb(m, samples, priced, markets, ticks, facts):  # type: ignore[no-untyped-def] # compiled
     for k in range(len(ticks)):
         priced[k] = apply_tick_nb(m[0], samples[k], ticks[k], facts[0])
         markets[k] = m[0]
@@ -43,7 +43,7 @@ class Samples:
 
     def column(self, name: str) -> list[Any]:
         where = self.rows if name in (BAR.names or ()) else self.markets
-        return where[name].tolist()  # type: ignore[no-any-return]
+        return where[name].tolist()
 
 
 def test_quotes_price_is_its_mid() -> None:
