@@ -52,12 +52,19 @@ class IndicatorBatch:
         self.params = np.zeros(1, plan.param_dtype)
         self.ring = np.zeros(plan.ring_width)
         for one in plan.indicators:
-            for output in one.spec.outputs:
-                self.state[one.field][output] = np.nan
             for name, value in one.params.items():
                 self.params[one.field][name] = value
             self.params[one.field]["ring"] = one.ring_offset
+        self.reset()
         self._run = load_module(_generate(plan), _bindings_of(plan)).run
+
+    def reset(self) -> None:
+        """Forget all samples: no indicator is ready."""
+        self.ring[:] = 0.0
+        self.state[:] = np.zeros(1, self.plan.state_dtype)
+        for one in self.plan.indicators:
+            for output in one.spec.outputs:
+                self.state[one.field][output] = np.nan
 
     def run(self, bars: Bars, out: Columns | None = None) -> Columns:
         """Take the next bars; return their outputs, NaN while an indicator is not ready.

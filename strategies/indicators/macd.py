@@ -9,7 +9,9 @@ from strategies.spec import IndicatorSpec, Param, Params
 def update_nb(s, p, ring, base, x):
     """Add one close, as TA-Lib: both averages are seeded by simple ones that end together."""
     close = x["close"]
-    slow, fast, signal = p["slow"], p["fast"], p["signal"]
+    signal = p["signal"]
+    slow = max(p["slow"], p["fast"])
+    fast = min(p["slow"], p["fast"])
     n = s["count"] + 1
     s["count"] = n
     if n <= slow:
@@ -45,20 +47,22 @@ def update_nb(s, p, ring, base, x):
 def update_cn_nb(s, p, ring, base, x):
     """Add one close, as Chinese terminals: averages start at the first close."""
     close = x["close"]
+    slow = max(p["slow"], p["fast"])
+    fast = min(p["slow"], p["fast"])
     n = s["count"] + 1
     s["count"] = n
     if n == 1:
         s["slow_ema"] = close
         s["fast_ema"] = close
     else:
-        s["slow_ema"] += (close - s["slow_ema"]) * (2.0 / (p["slow"] + 1))
-        s["fast_ema"] += (close - s["fast_ema"]) * (2.0 / (p["fast"] + 1))
+        s["slow_ema"] += (close - s["slow_ema"]) * (2.0 / (slow + 1))
+        s["fast_ema"] += (close - s["fast_ema"]) * (2.0 / (fast + 1))
     line = s["fast_ema"] - s["slow_ema"]
     if n == 1:
         s["signal_ema"] = line
     else:
         s["signal_ema"] += (line - s["signal_ema"]) * (2.0 / (p["signal"] + 1))
-    if n >= p["slow"] + p["signal"] - 1:
+    if n >= slow + p["signal"] - 1:
         s["line"] = line
         s["signal"] = s["signal_ema"]
         s["histogram"] = 2.0 * (line - s["signal_ema"])
@@ -66,14 +70,14 @@ def update_cn_nb(s, p, ring, base, x):
 
 
 PARAMS = {
-    "fast": Param(12, 1, 100_000, "samples of the fast average; at most slow"),
-    "slow": Param(26, 2, 100_000, "samples of the slow average"),
+    "fast": Param(12, 1, 100_000, "samples of the fast average"),
+    "slow": Param(26, 2, 100_000, "samples of the slow average; swapped with fast if smaller"),
     "signal": Param(9, 1, 100_000, "samples of the signal line"),
 }
 
 
 def _warm_up(p: Params) -> int:
-    return int(p["slow"] + p["signal"] - 1)
+    return int(max(p["slow"], p["fast"]) + p["signal"] - 1)
 
 
 SPEC = IndicatorSpec(
