@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from engine.clock import WallClock
 from engine.core.errors import FrameError
-from engine.core.records import Instruments, Schema
+from engine.core.records import Instruments, Schema, id_bound
 from engine.pipeline import Pipeline
 from engine.recorder import Recorder
 from feeds.burst import BurstDecoder
@@ -69,7 +69,7 @@ class Ingest:
     def _define(self, instruments: Instruments) -> None:
         """Ticks of instruments beyond the kernel's capacity stay unknown, and are refused."""
         self.pipeline.define(instruments)
-        known = min(int(instruments["id"].max(initial=-1)) + 1, self.pipeline.kernel.instruments)
+        known = min(id_bound(instruments), self.pipeline.kernel.instruments)
         self.decoder.known_instruments = max(self.decoder.known_instruments, known)
 
     def on_burst(

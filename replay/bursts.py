@@ -5,12 +5,14 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from feeds.log_merge import merged_ticks
-from feeds.log_reader import LogReader
 
-from engine.core.records import Instruments, Schema, Ticks
+from engine.core.errors import InputFileError
+from engine.core.records import Instruments, Schema, TickKind, id_bound
 from feeds.burst import ORIGIN, BurstDecoder
 from feeds.codec import decode_frame
+from feeds.log_index import COUNT, SCHEMA
+from feeds.log_merge import merged_instruments, merged_ticks
+from feeds.log_reader import LogReader
 
 FAULT_PREFIXES: Final = ("frame_", "refused_")
 Define = Callable[[Instruments], None]
@@ -39,10 +41,16 @@ class LogBursts:
         self.reader = reader
         self.decoder = BurstDecoder(0, capacity)
         self._define = define
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Load the compiled decoder before the play begins."""
+        none = np.zeros(0, np.int64)
+        self.decoder.decode(np.zeros(8, np.uint8), none, none, 0, 0)
 
     def __iter__(self) -> Iterator[Burst]:
         decoder = self.decoder
-        for wire, offsets, lengths in self.reader.segments():
+        for wire, offsets, lengths, _file in self.reader.segments():
             at, stop = 0, len(offsets)
             while at < stop:
                 segment = decoder.decode(wire, offsets, lengths, at, stop)
@@ -57,8 +65,8 @@ class LogBursts:
     def _learn(self, wire: npt.NDArray[np.uint8], offset: int) -> None:
         instruments = decode_frame(wire.data, offset).records
         self._define(instruments)
-        highest = int(instruments["id"].max(initial=-1)) + 1
-        self.decoder.known_instruments = max(self.decoder.known_instruments, highest)
+        known = max(self.decoder.known_instruments, id_bound(instruments))
+        self.decoder.known_instruments = known
 
     def faults(self) -> dict[str, int]:
         """Return what was refused in the log, by reason."""
@@ -67,24 +75,42 @@ class LogBursts:
 
 
 class MergedBursts:
-    """Several logs in time order, as the merged log would be."""
+    """Several logs in time order, numbered as the merged log would be.
+
+    Args:
+        readers: The logs.
+        define: Called once with all definitions.
+
+    Raises:
+        InputFileError: a log holds bars, which are played one log at a time.
+    """
 
     def __init__(self, readers: Sequence[LogReader], define: Define) -> None:
-        self._merge = merged_ticks(readers)
-        define(self._merge.instruments)
+        for reader in readers:
+            if count_records(reader, Schema.BAR):
+                raise InputFileError(reader.path, "it holds bars; replay it by itself")
+        self._readers = readers
+        self._epoch = readers[0].epochs[0] if readers[0].epochs else 0
+        define(merged_instruments(readers)[0])
 
     def __iter__(self) -> Iterator[Burst]:
         seq = 1
-        for ticks in self._merge:
-            yield self._burst(ticks, seq)
-            seq += len(ticks)
-
-    def _burst(self, ticks: Ticks, seq: int) -> Burst:
-        origins = np.zeros(len(ticks), ORIGIN)
-        origins["epoch"] = self._merge.epoch
-        origins["seq"] = np.arange(seq, seq + len(ticks))
-        return Burst(Schema.TICK, ticks, origins, len(ticks))
+        for ticks in merged_ticks(self._readers):
+            gap = ticks["kind"] == TickKind.GAP
+            numbers = np.where(gap, np.maximum(ticks["size"], 1), 1).astype(np.int64)
+            origins = np.zeros(len(ticks), ORIGIN)
+            origins["epoch"] = self._epoch
+            origins["seq"] = seq + np.cumsum(numbers) - numbers
+            seq += int(numbers.sum())
+            yield Burst(Schema.TICK, ticks, origins, len(ticks))
 
     def faults(self) -> dict[str, int]:
-        """Return what was refused in the logs, by reason."""
-        return self._merge.faults()
+        """Return what was refused in the logs: damaged frames are left out by their readers."""
+        damaged = sum(len(reader.damage) for reader in self._readers)
+        return {"frame_damaged": damaged} if damaged else {}
+
+
+def count_records(reader: LogReader, *schemas: Schema) -> int:
+    """Return how many records of the given schemas a log holds."""
+    frames = reader.frames
+    return int(frames[np.isin(frames[:, SCHEMA], schemas), COUNT].sum())

@@ -47,7 +47,9 @@ def replay(
     from engine.cli.progress import record_progress
     from engine.composition import resolve
     from engine.config import CONFIGS, load_config
+    from engine.core.records import Schema
     from feeds.log_reader import LogReader
+    from replay.bursts import count_records
     from replay.player import Options, play
 
     files = [Path(file) for file in config or (CONFIGS / "replay.toml",)]
@@ -55,7 +57,7 @@ def replay(
     total = 0
     for path in logs:
         with LogReader(path) as reader:
-            total += reader.summary().records
+            total += count_records(reader, Schema.TICK, Schema.BAR)
     with record_progress("replaying", total) as advance, _signal_file(signals) as keep:
         options = Options(pace=_pace(pace), burst=_burst(burst), keep=keep, progress=advance)
         result = play(logs, blueprint, options)
@@ -120,7 +122,7 @@ def _print(result: "Result") -> None:
         if count:
             console.print(f"{name}: {count:,}")
     for title, counts in (
-        ("bars", result.bars),
+        ("bars", result.bars_by_spec),
         ("signals", result.signals_by_strategy),
         ("refused", result.refusals),
         ("bad input", result.bad_input),

@@ -295,6 +295,11 @@ def empty_bars(count: int) -> Bars:
     return bars
 
 
+def id_bound(instruments: Instruments) -> int:
+    """Return one more than the highest id, 0 if there are no instruments."""
+    return int(instruments["id"].max()) + 1 if len(instruments) else 0
+
+
 def instrument_row(
     symbol: str,
     *,
