@@ -11,7 +11,7 @@ from engine.core.errors import CheckFailedError, HeqisError
 EXIT_FAILED: Final = 1
 EXIT_USER: Final = 2
 
-MODULES: Final[tuple[str, ...]] = ("engine", "replay", "import_", "latency")
+MODULES: Final[tuple[str, ...]] = ("engine", "replay", "import_", "latency", "doctor", "log")
 """Modules of this package with a ``register(app)``; the order is the order in ``--help``."""
 
 
