@@ -1,0 +1,283 @@
+"""The control channel's sockets: the gateway's ROUTER and the engine's DEALER, over aiozmq."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiozmq
+import zmq
+
+from engine.core.errors import FrameError, LinkError
+from engine.core.records import Instruments
+from feeds.codec import decode_instruments
+from feeds.config import LinkConfig
+from feeds.control_desk import ControlDesk, StreamFacts
+from feeds.control_messages import (
+    MAX_REPLY_BYTES,
+    MAX_REQUEST_BYTES,
+    NewInstruments,
+    StatusReply,
+    StatusRequest,
+    Welcome,
+    encode,
+)
+from feeds.control_session import ControlSession
+from latency.offset import OffsetEstimate
+
+__all__ = ["ControlClient", "ControlServer", "StreamFacts"]
+
+_HWM: Final = 64
+
+
+class _Channel:
+    """One aiozmq transport with its context; the protocol object aiozmq calls back."""
+
+    def __init__(
+        self, kind: int, max_bytes: int, on_message: Callable[[list[bytes]], None]
+    ) -> None:
+        self._on_message = on_message
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.socket = self._context.socket(kind)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, max_bytes)
+        self.socket.set_hwm(_HWM)
+        self._kind = kind
+        self._transport: Any = None
+        self._lost = asyncio.get_running_loop().create_future()
+
+    async def open(self) -> None:
+        """Hand the socket, bound or connected, to the loop."""
+        self._transport, _ = await aiozmq.create_zmq_connection(
+            lambda: self, self._kind, zmq_sock=self.socket
+        )
+
+    def write(self, parts: Sequence[bytes]) -> bool:
+        """Send one message; False while an earlier one still waits for a peer."""
+        if self._transport is None or self._transport.get_write_buffer_size():
+            return False
+        self._transport.write(parts)
+        return True
+
+    async def close(self) -> None:
+        """Close the socket and its context; closing twice does nothing."""
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+            await self._lost
+        if not self._context.closed:
+            self.socket.close()
+            self._context.term()
+
+    def connection_made(self, transport: object) -> None:
+        """Called by aiozmq."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Called by aiozmq when the socket is closed."""
+        self._transport = None
+        if not self._lost.done():
+            self._lost.set_result(None)
+
+    def msg_received(self, parts: list[bytes]) -> None:
+        """Called by aiozmq for each message."""
+        self._on_message(parts)
+
+    def pause_writing(self) -> None:
+        """Called by aiozmq; ``write`` asks the buffer itself."""
+
+    def resume_writing(self) -> None:
+        """Called by aiozmq; ``write`` asks the buffer itself."""
+
+
+class ControlServer:
+    """The gateway's end, an asynchronous context: binds, answers, tells all peers of changes.
+
+    Args:
+        endpoint: Where to bind.
+        desk: Answers the messages.
+
+    Raises:
+        LinkError: on entering, the endpoint cannot be bound.
+    """
+
+    def __init__(self, endpoint: str, desk: ControlDesk) -> None:
+        self._endpoint = endpoint
+        self._desk = desk
+        self._channel: _Channel | None = None
+        self.unsent = 0
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint as bound, with the port the system chose."""
+        if self._channel is None:
+            return self._endpoint
+        return self._channel.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    async def __aenter__(self) -> Self:
+        channel = _Channel(zmq.ROUTER, MAX_REQUEST_BYTES, self._on_message)
+        try:
+            channel.socket.bind(self._endpoint)
+        except zmq.ZMQError as error:
+            await channel.close()
+            raise LinkError(f"cannot bind control to {self._endpoint}: {error}") from None
+        await channel.open()
+        self._channel = channel
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def tell_instruments(self) -> None:
+        """Send every peer the definitions."""
+        self._broadcast(self._desk.new_instruments())
+
+    async def close(self) -> None:
+        """Say goodbye to every peer and close; closing twice does nothing."""
+        if self._channel is None:
+            return
+        self._broadcast(self._desk.bye())
+        channel, self._channel = self._channel, None
+        channel.socket.setsockopt(zmq.LINGER, 100)
+        await channel.close()
+
+    def _broadcast(self, payload: bytes) -> None:
+        for peer in self._desk.peers:
+            self._send(peer, payload)
+
+    def _send(self, peer: bytes, payload: bytes) -> None:
+        if self._channel is None or not self._channel.write((peer, payload)):
+            self.unsent += 1
+
+    def _on_message(self, parts: list[bytes]) -> None:
+        peer, *payload = parts
+        answer = self._desk.answer(peer, payload, time.time_ns(), time.monotonic_ns())
+        self._send(peer, answer)
+
+
+class ControlClient:
+    """The engine's end: an asynchronous context that keeps in touch with the gateway by itself.
+
+    Args:
+        config: The link.
+        name: What the engine calls itself.
+        on_instruments: Called with all definitions, shape (I,), and the stream's epoch: at every
+            welcome, and whenever they change.
+    """
+
+    def __init__(
+        self,
+        config: LinkConfig,
+        *,
+        name: str = "engine",
+        on_instruments: Callable[[Instruments, int], None] | None = None,
+    ) -> None:
+        self._config = config
+        self._session = ControlSession(config, name)
+        self._on_instruments = on_instruments
+        self._channel: _Channel | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._welcomed = asyncio.Event()
+        self._status: asyncio.Future[dict[str, Any]] | None = None
+
+    @property
+    def peer_alive(self) -> bool:
+        """Whether the gateway was heard lately."""
+        return self._session.peer_alive(time.monotonic_ns())
+
+    @property
+    def welcome(self) -> Welcome | None:
+        """The stream the gateway sends, None while it is unknown."""
+        return self._session.welcome
+
+    @property
+    def offset(self) -> OffsetEstimate | None:
+        """The gateway's clock minus ours, with its error bound; None until known."""
+        return self._session.estimate
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Messages by type and refused ones by reason."""
+        return dict(self._session.counters)
+
+    async def __aenter__(self) -> Self:
+        channel = _Channel(zmq.DEALER, MAX_REPLY_BYTES, self._on_message)
+        channel.socket.setsockopt(zmq.IMMEDIATE, 1)
+        channel.socket.connect(self._config.control)
+        await channel.open()
+        self._channel = channel
+        self._task = asyncio.create_task(self._keep_in_touch(), name="heqis-control")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._channel is not None:
+            await self._channel.close()
+        if self._status is not None:
+            self._status.cancel()
+
+    async def hello(self) -> Welcome:
+        """Wait until the gateway has said what it sends."""
+        while self._session.welcome is None:
+            self._welcomed.clear()
+            await self._welcomed.wait()
+        return self._session.welcome
+
+    async def status(self) -> dict[str, Any]:
+        """Ask for the gateway's counters; callers at the same time share one answer."""
+        if self._status is None or self._status.done():
+            self._status = asyncio.get_running_loop().create_future()
+            self._write(encode(StatusRequest()))
+        return await asyncio.shield(self._status)
+
+    async def _keep_in_touch(self) -> None:
+        while True:
+            message = self._session.outgoing(time.monotonic_ns(), time.time_ns())
+            if message is not None:
+                self._write(message)
+            self._wake.clear()
+            wait_s = self._session.wait_ns(time.monotonic_ns()) / 1e9
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    def _write(self, message: bytes) -> None:
+        if self._channel is None or not self._channel.write((message,)):
+            counters = self._session.counters
+            counters["unsent"] = counters.get("unsent", 0) + 1
+
+    def _on_message(self, parts: list[bytes]) -> None:
+        reply = self._session.incoming(parts[0], time.monotonic_ns(), time.time_ns())
+        if isinstance(reply, Welcome):
+            self._welcomed.set()
+        if isinstance(reply, Welcome | NewInstruments):
+            self._define(reply)
+        elif isinstance(reply, StatusReply) and self._status and not self._status.done():
+            self._status.set_result(reply.status)
+        if self._session.wait_ns(time.monotonic_ns()) == 0:
+            self._wake.set()
+
+    def _define(self, reply: Welcome | NewInstruments) -> None:
+        try:
+            instruments = decode_instruments(reply.instruments)
+        except FrameError:
+            counters = self._session.counters
+            counters["refused_instruments"] = counters.get("refused_instruments", 0) + 1
+            return
+        if self._on_instruments is not None:
+            self._on_instruments(instruments, reply.epoch)
