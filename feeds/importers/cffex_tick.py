@@ -13,7 +13,8 @@ Rules, one SNAPSHOT a row:
   just after its end: the first second after it still belongs to it. Sessions are 9:30 to 11:30 and
   13:00 to 15:00, before 2016 9:15 to 11:30 and 13:00 to 15:15.
 - The instrument's limits and reference price (the settlement of the day before, of which the
-  limits are made) are those of the row's trading date; a new date defines the instrument anew.
+  limits are made) are those of the row's trading date, rounded to one decimal; a new date defines
+  the instrument anew.
 - Products other than IF, IH, IC and IM, other exchanges, and rows whose date, time or numbers do
   not parse are refused. Without a receive time ``ts_recv`` is ``ts_event``, or that of the row
   before where time steps back (TIME_BACK).
@@ -49,6 +50,7 @@ from feeds.importers.zones import NS_PER_S, are_dates, day_start_ns, local_to_ut
 MULTIPLIERS: Final = {"IF": 300.0, "IH": 300.0, "IC": 200.0, "IM": 200.0}
 """Yuan an index point."""
 TICK_SIZE: Final = 0.2
+PRICE_DECIMALS: Final = 1
 _ZONE: Final = "Asia/Shanghai"
 _TEXT: Final = ("exchg", "code")
 _WHOLE: Final = ("trading_date", "action_date", "action_time")
@@ -201,7 +203,7 @@ def _by_day(
 
 def _definition(code: str, rows: _Rows, at: int, options: ImportOptions) -> Instruments:
     def known(name: str) -> float:
-        value = float(rows.numbers[name][at])
+        value = round(float(rows.numbers[name][at]), PRICE_DECIMALS)
         return value if value > 0 else float("nan")
 
     return instrument_row(
@@ -211,7 +213,7 @@ def _definition(code: str, rows: _Rows, at: int, options: ImportOptions) -> Inst
         tick_size=TICK_SIZE,
         lot=1.0,
         multiplier=MULTIPLIERS[code[:2]],
-        price_decimals=1,
+        price_decimals=PRICE_DECIMALS,
         pre_close=known("pre_settle"),
         limit_up=known("upper_limit"),
         limit_down=known("lower_limit"),

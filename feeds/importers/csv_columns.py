@@ -13,6 +13,8 @@ named 1, 2, 3 and so on. Every member of a zip is a table of its own; in ``--sym
 stands for its name without ending and ``{tail}`` for the last part of that after an underscore.
 
 Rules, one record a row:
+- The symbol is the row's, else ``--symbol``; without a dot ``--venue`` is added. A row without
+  one is refused, ``bad_symbol``.
 - Time: ``--time-format`` s, ms, us, ns (since 1970, fractions allowed), ms-of-day (with ``--date``
   or a yyyymmdd in the file's name), iso, or a strptime pattern; without a zone it is in
   ``--timezone``, UTC by default.
@@ -314,6 +316,9 @@ def _symbol(text: str, member: str, options: ImportOptions) -> str:
 
 def _instrument(text: str, block: ColumnBlock, table: _Table) -> int:
     """Return the id of a row's instrument, -1 if its text is no symbol."""
+    in_table = all(name in block.cells for name in table.columns.columns["symbol"])
+    if in_table and not text.strip() and not table.options.symbol:
+        return -1
     symbol = _symbol(text, block.member, table.options)
     number = table.numbers.get(symbol)
     if number is None:

@@ -50,9 +50,10 @@ def _digits_nb(text, start, stop):  # type: ignore[no-untyped-def] # compiled
     """Return a run of decimal digits as a number (0 if empty), _BAD if it is not that."""
     value = 0
     for i in range(start, stop):
-        if text[i] < 48 or text[i] > 57 or value >= _TOO_LONG:
+        byte = np.int64(text[i])
+        if byte < 48 or byte > 57 or value >= _TOO_LONG:
             return _BAD
-        value = value * 10 + (text[i] - 48)
+        value = value * 10 + (byte - 48)
     return value
 
 
@@ -88,11 +89,12 @@ def _hex_nb(text, start, stop):  # type: ignore[no-untyped-def] # compiled
         return _BAD
     value = 0
     for i in range(start, stop):
-        byte = text[i] | 32
-        if 48 <= text[i] <= 57:
-            value = value * 16 + (text[i] - 48)
-        elif 97 <= byte <= 102:
-            value = value * 16 + (byte - 87)
+        byte = np.int64(text[i])
+        letter = byte | 32
+        if 48 <= byte <= 57:
+            value = value * 16 + (byte - 48)
+        elif 97 <= letter <= 102:
+            value = value * 16 + (letter - 87)
         else:
             return _BAD
     return value
