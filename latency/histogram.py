@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 from hdrh.histogram import HdrHistogram
-from numba import njit
+from numba import config, njit
 
 from latency.counts import HdrScale, Int64s, StageCounts, StageSummary
 from latency.stages import STAGES, Stage
@@ -81,6 +81,8 @@ def count_burst_nb(
 @cache
 def _compile() -> None:
     """Fix one signature a kernel: strided starts convert to it, so nothing compiles later."""
+    if config.DISABLE_JIT:
+        return
     signatures: tuple[tuple[Any, str], ...] = (
         (count_value_nb, "void(int64[:,::1],int64,int64,int64)"),
         (count_spans_nb, "void(int64[:,::1],int64,int64,int64[:],int64)"),
