@@ -48,7 +48,7 @@ class ParsedRows(NamedTuple):
 @njit(error_model="numpy", cache=True, nogil=True)
 def _digits_nb(text, start, stop):  # type: ignore[no-untyped-def] # compiled
     """Return a run of decimal digits as a number (0 if empty), _BAD if it is not that."""
-    value = 0
+    value = np.int64(0)
     for i in range(start, stop):
         byte = np.int64(text[i])
         if byte < 48 or byte > 57 or value >= _TOO_LONG:
@@ -87,7 +87,7 @@ def _hex_nb(text, start, stop):  # type: ignore[no-untyped-def] # compiled
     """Return a hexadecimal mask, 0 if empty, _BAD if it is none."""
     if stop - start > 15:
         return _BAD
-    value = 0
+    value = np.int64(0)
     for i in range(start, stop):
         byte = np.int64(text[i])
         letter = byte | 32
