@@ -81,7 +81,7 @@ def count_burst_nb(
 @cache
 def _compile() -> None:
     """Fix one signature a kernel: strided starts convert to it, so nothing compiles later."""
-    if config.DISABLE_JIT:
+    if getattr(config, "DISABLE_JIT", 0):
         return
     signatures: tuple[tuple[Any, str], ...] = (
         (count_value_nb, "void(int64[:,::1],int64,int64,int64)"),
