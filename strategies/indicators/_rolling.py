@@ -39,9 +39,11 @@ EXTREMES: Final = np.dtype(
         ("block_high", "f8"),
         ("block_low", "f8"),
         ("next", "i8"),
+        ("blocks", "i8"),
     ]
 )
-"""The window's extremes, those since the ring began anew, and the place in the ring."""
+"""The window's extremes, those since the ring began anew, the place in the ring, and how often it
+began."""
 
 
 @njit(error_model="numpy", forceinline=True)
@@ -75,7 +77,7 @@ def moments_add_nb(m, ring, base, length, value):
     fresh = value - m["fresh_shift"]
     m["fresh_sum"] += fresh
     m["fresh_squares"] += fresh * fresh
-    m["same"] = m["same"] + 1 if value == m["last"] else 0
+    m["same"] = (m["same"] + 1) * int(value == m["last"])
     m["last"] = value
     at += 1
     if at < length:
@@ -118,11 +120,10 @@ def extremes_add_nb(e, ring, base, length, high, low):
     a block.
     """
     at = e["next"]
+    if e["blocks"] == 0:
+        _extremes_begin_nb(e)
     top = e["block_high"]
     bottom = e["block_low"]
-    if at == 0:
-        top = high
-        bottom = low
     top = high if high > top else top
     bottom = low if low < bottom else bottom
     e["block_high"] = top
@@ -137,11 +138,19 @@ def extremes_add_nb(e, ring, base, length, high, low):
         e["high"] = before_high if before_high > top else top
         e["low"] = before_low if before_low < bottom else bottom
         return False
-    e["next"] = 0
+    _extremes_begin_nb(e)
     e["high"] = top
     e["low"] = bottom
     _extremes_from_end_nb(ring, base, length)
     return True
+
+
+@njit(error_model="numpy", forceinline=True)
+def _extremes_begin_nb(e):
+    e["next"] = 0
+    e["blocks"] += 1
+    e["block_high"] = -np.inf
+    e["block_low"] = np.inf
 
 
 @njit(error_model="numpy", forceinline=True)

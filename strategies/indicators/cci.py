@@ -7,19 +7,25 @@ from strategies.spec import IndicatorSpec, Param
 
 
 @njit(error_model="numpy", forceinline=True)
-def absolute_deviation_nb(window, mean):
-    """Return the sum of |value - mean| over a window; four sums, so that none waits for another."""
-    a = b = c = d = 0.0
+def sum_and_deviation_nb(window, mean):
+    """Return the sum of a window, added from the front, and the sum of its |value - mean|.
+
+    The index is a difference from the mean, so that near 0 another order of summation than
+    TA-Lib's would show. The deviation does not care, and is four sums, so that none waits.
+    """
+    total = a = b = c = d = 0.0
     length = len(window)
     whole = length & ~3
     for i in range(0, whole, 4):
+        total = total + window[i] + window[i + 1] + window[i + 2] + window[i + 3]
         a += abs(window[i] - mean)
         b += abs(window[i + 1] - mean)
         c += abs(window[i + 2] - mean)
         d += abs(window[i + 3] - mean)
     for i in range(whole, length):
+        total += window[i]
         a += abs(window[i] - mean)
-    return (a + b) + (c + d)
+    return total, (a + b) + (c + d)
 
 
 @njit(error_model="numpy", forceinline=True)
@@ -29,8 +35,8 @@ def update_nb(s, p, ring, base, x):
     Where all typical prices of the window are equal the index is 0.
     """
     length = p["length"]
-    typical = (x["high"] + x["low"] + x["close"]) * (1.0 / 3.0)
-    s["same"] = s["same"] + 1 if typical == s["last"] else 0
+    typical = (x["high"] + x["low"] + x["close"]) / 3.0
+    s["same"] = (s["same"] + 1) * int(typical == s["last"])
     s["last"] = typical
     at = s["next"]
     sum_add_nb(s["sum"], ring, base + at, typical)
@@ -44,10 +50,10 @@ def update_nb(s, p, ring, base, x):
     if s["ready"] == 0:
         return
     mean = s["sum"]["total"] * s["share"]
-    deviation = absolute_deviation_nb(ring[base : base + length], mean)
+    total, deviation = sum_and_deviation_nb(ring[base : base + length], mean)
     s["value"] = 0.0
     if deviation > 0.0 and s["same"] < length - 1:
-        s["value"] = (typical - mean) * length / (0.015 * deviation)
+        s["value"] = (typical - total / length) * length / (0.015 * deviation)
 
 
 SPEC = IndicatorSpec(
@@ -55,7 +61,7 @@ SPEC = IndicatorSpec(
     title="Commodity channel index",
     params={"length": Param(14, 2, 10_000, "samples of mean and mean deviation")},
     outputs=("value",),
-    state=(("sum", SUM), ("last", "f8"), ("share", "f8"), ("same", "i8"), ("next", "i8")),
+    state=(("sum", SUM), ("share", "f8"), ("last", "f8"), ("same", "i8"), ("next", "i8")),
     ring=lambda p: int(p["length"]),
     update=update_nb,
     warm_up=lambda p: int(p["length"]),

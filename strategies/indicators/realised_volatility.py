@@ -20,7 +20,7 @@ def update_nb(s, p, ring, base, x):
     if last == 0.0:
         return
     change = math.log(close / last)
-    s["still"] = s["still"] + 1 if change == 0.0 else 0
+    s["still"] = (s["still"] + 1) * int(change == 0.0)
     at = s["next"]
     sum_add_nb(s["squares"], ring, base + at, change * change)
     at += 1
