@@ -1,0 +1,120 @@
+"""Gateway and engine as children of one process on one machine, and what is shown of them."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from engine.config import Config
+from engine.core.errors import CheckFailedError
+from engine.readiness import wait_for_health
+from engine.supervise import Child, Supervisor, stop_on_signals
+from engine.view_state import ViewState
+from engine.watch import watch
+
+ANSWER_S: Final = 300.0
+"""Longest start: a small machine compiles the kernel for minutes, once."""
+HEALTHY_S: Final = 10.0
+"""Longest wait for the first data after that."""
+STOP_MARGIN_S: Final = 2.0
+NS_PER_S: Final = 1e9
+
+Say = Callable[[str], None]
+
+
+async def run_local(
+    config: Config, files: Sequence[Path], logs: Path, *, view: bool, say: Say
+) -> ViewState | None:
+    """Run both processes until a signal to stop; both have ended on return.
+
+    Args:
+        config: The configuration, loaded from ``files``.
+        files: Its files, handed to the processes.
+        logs: Directory of their logs.
+        view: Whether to show the stream, or only to say when the engine is ready.
+        say: Takes a line for the person who started it.
+
+    Returns:
+        What the view knew at the end; None without one.
+
+    Raises:
+        UserError: a process ended because of something the user can mend.
+        CheckFailedError: a process died, or the engine never answered.
+    """
+    stop = stop_on_signals()
+    async with Supervisor(make_children(config, files, logs)).running() as supervisor:
+        show = asyncio.create_task(_show(config, logs, stop, say, view=view))
+        deaths = asyncio.create_task(supervisor.watch())
+        try:
+            await asyncio.wait((show, deaths), return_when=asyncio.FIRST_COMPLETED)
+            if deaths.done():
+                deaths.result()
+            return show.result()
+        finally:
+            await _end(show, deaths)
+            say("stopping gateway and engine")
+
+
+def make_children(config: Config, files: Sequence[Path], logs: Path) -> list[Child]:
+    """Return the processes in the order in which they stop: the source of the data first."""
+    options = [part for file in files for part in ("-c", str(file))]
+    timeouts = {"gateway": config.gateway.stop_timeout, "engine": config.engine.stop_timeout}
+    return [
+        Child(
+            name,
+            [sys.executable, "-m", "engine.cli", name, *options],
+            logs / f"{name}.log",
+            timeout / NS_PER_S + STOP_MARGIN_S,
+        )
+        for name, timeout in timeouts.items()
+    ]
+
+
+def stream_url(config: Config, scheme: str = "ws") -> str:
+    """Return where the engine's stream is."""
+    host = config.stream.host
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{config.stream.port}"
+
+
+async def _show(
+    config: Config, logs: Path, stop: asyncio.Event, say: Say, *, view: bool
+) -> ViewState | None:
+    if view:
+        note = f"logs in {logs}/, Ctrl-C stops"
+        return await watch(stream_url(config), Console(), stop, note=note)
+    await _announce(config, logs, stop, say)
+    return None
+
+
+async def _announce(config: Config, logs: Path, stop: asyncio.Event, say: Say) -> None:
+    ready = asyncio.create_task(_tell_ready(config, logs, say))
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((ready, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if ready.done():
+            ready.result()
+            await stopped
+    finally:
+        await _end(ready, stopped)
+
+
+async def _tell_ready(config: Config, logs: Path, say: Say) -> None:
+    began_s = time.monotonic()
+    stream = config.stream
+    health = await wait_for_health(stream.host, stream.port, answer_s=ANSWER_S, healthy_s=HEALTHY_S)
+    if health is None:
+        raise CheckFailedError(f"the engine did not answer within {ANSWER_S:.0f} s; see {logs}/")
+    problems = "; ".join(health.get("problems", []))
+    state = f"running, but not healthy ({problems})" if problems else "ready"
+    where = f"signals at {stream_url(config)}, health at {stream_url(config, 'http')}/health"
+    say(f"{state} after {time.monotonic() - began_s:.1f} s: {where}, logs in {logs}/")
+
+
+async def _end(*tasks: asyncio.Task[object]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
