@@ -8,19 +8,25 @@ from strategies.spec import Param, RuleSpec, Use
 
 @njit(error_model="numpy", forceinline=True)
 def decide_nb(s, p, x, out, macd):
-    """Propose where the histogram changes sign and is large enough against the price."""
-    before = s["histogram"]
-    now = macd["histogram"]
-    s["histogram"] = now
-    first = s["calls"] == 0
-    s["calls"] += 1
-    size_bps = abs(now) / x["close"] * 1e4
-    crossed = (before < 0.0 and now > 0.0) or (before > 0.0 and now < 0.0)
-    if first or not crossed or size_bps < p["min_histogram_bps"]:
+    """Propose where the histogram has come out on the other side.
+
+    It counts as being on a side once it is further than ``min_histogram_bps`` of the price from
+    zero, so that a flat market does not cross all the time. Strength: the gap between line and
+    signal against the sum of their sizes, 1 where they lie on two sides of zero. Confidence: 0.75
+    where the line is on the trade's side of zero, else 0.5.
+    """
+    histogram = macd["histogram"]
+    if abs(histogram) <= p["min_histogram_bps"] * 1e-4 * x["close"]:
         return False
-    out["side"] = 1 if now > 0.0 else -1
-    out["strength"] = min(1.0, size_bps)
-    out["confidence"] = 0.5 + 0.5 * size_bps / (1.0 + size_bps)
+    side = 1 if histogram > 0.0 else -1
+    before = s["side"]
+    s["side"] = side
+    if before == 0 or before == side:
+        return False
+    line, signal = macd["line"], macd["signal"]
+    out["side"] = side
+    out["strength"] = abs(histogram) / (abs(line) + abs(signal))
+    out["confidence"] = 0.75 if line * side > 0.0 else 0.5
     out["edge_bps"] = np.nan
     return True
 
@@ -37,5 +43,5 @@ SPEC = RuleSpec(
     },
     uses=lambda p: (Use("macd", {k: p[k] for k in ("fast", "slow", "signal")}),),
     decide=decide_nb,
-    state=(("histogram", "f8"),),
+    state=(("side", "i8"),),
 )
