@@ -91,6 +91,9 @@ class SimulatorConfig(Settings):
     times: Literal["now", "market"] | None = None
     """Live only: ``now`` moves the simulated times to the gateway's clock, ``market`` keeps them.
     ``now`` for crypto and ``market`` for a-share if not given."""
+    longest_gap: PositiveNs | None = None
+    """Live only: longer waits, such as the lunch break, are shortened to this. 5s for a-share if
+    not given."""
     limit_ticks: Annotated[int, Field(ge=1)] | None = None
     duration: PositiveNs | None = None
     """Market time after which the source ends."""
@@ -123,8 +126,10 @@ class LogSourceConfig(Settings):
     speed: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     times: Literal["now", "market"] = "market"
     """``now`` moves the recorded times to the gateway's clock, ``market`` keeps them."""
+    longest_gap: PositiveNs | None = None
+    """Longer waits, after scaling, are shortened to this; not shortened if not given."""
     preserve: bool = False
-    """Send the recorded frames as they are, with their epochs and sequence numbers."""
+    """Send the recorded frames as they are, with their epochs, numbers and heartbeats."""
 
 
 Source = Annotated[SimulatorConfig | LogSourceConfig, Field(discriminator="kind")]
@@ -160,6 +165,8 @@ class GatewayConfig(Settings):
     """Time before a tick is due that the loop polls instead of sleeping; costs CPU."""
     max_peers: Annotated[int, Field(ge=1, le=1024)] = 64
     status_interval: PositiveNs = 10 * SECOND
+    await_output: bool = False
+    """Start the source only when an engine is connected, so that it misses nothing."""
     stop_timeout: PositiveNs = 2 * SECOND
     """Longest wait for outputs to take what the ring still holds when the gateway stops."""
     spool: SpoolConfig | None = None

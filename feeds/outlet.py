@@ -78,6 +78,6 @@ class Outlet:
             return
         oldest = self._ring[self._ring.tail].first_seq
         self.dropped_frames += lost
-        self.dropped_ticks += oldest - (1 if self._next_seq is None else self._next_seq)
+        self.dropped_ticks += max(0, oldest - (1 if self._next_seq is None else self._next_seq))
         self._cursor = self._ring.tail
         self._next_seq = oldest

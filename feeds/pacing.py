@@ -34,7 +34,8 @@ class Pacer:
     """Plays batches of ticks along their receive times; owned by the gateway.
 
     Args:
-        batches: Arrays of TICK with ``ts_recv`` not decreasing; each may be reused for the next.
+        batches: Arrays of TICK in the order to be sent, each may be reused for the next; where
+            ``ts_recv`` decreases a tick is due with the one before it.
         speed: How many times faster than recorded.
         keep_times: Leave the ticks' times as they are; otherwise move them to the gateway's clock,
             a tick's receive time to the time it is taken.
@@ -125,7 +126,7 @@ class Pacer:
     def _load(self, batch: Ticks) -> None:
         first = int(batch["ts_recv"][0])
         before = first if self._last_recv is None else self._last_recv
-        waits = np.diff(batch["ts_recv"], prepend=before) / self._speed
+        waits = np.maximum(np.diff(batch["ts_recv"], prepend=before), 0) / self._speed
         if self._longest_gap_ns is not None:
             waits = np.minimum(waits, self._longest_gap_ns)
         self._due = self._last_due + np.cumsum(waits)

@@ -41,9 +41,12 @@ class Spool:
         self.failed_flushes = 0
         self.last_error = ""
         self.pruned_bytes = 0
+        self._unpruned_bytes = 0
+        self._prune()
 
     def append(self, frame: Sequenced) -> None:
         """Keep one frame, exactly as it is sent."""
+        self._unpruned_bytes += len(frame.frame)
         try:
             self._writer.append_frame(frame.frame)
         except LogError as error:
@@ -55,7 +58,8 @@ class Spool:
             self._writer.flush()
         except LogError as error:
             self._count(error)
-        self._prune()
+        if self._unpruned_bytes > self._config.rotate_bytes // 4:
+            self._prune()
 
     def close(self) -> None:
         """Flush and close this run's log."""
@@ -70,6 +74,7 @@ class Spool:
         self.last_error = str(error)
 
     def _prune(self) -> None:
+        self._unpruned_bytes = 0
         segments = sorted(
             self._config.directory.glob("gateway-*.hql/*.hql"), key=lambda path: _age_key(path)
         )

@@ -77,6 +77,18 @@ class Simulator:
             return 1.0
         return self._config.rate / (self._config.instruments * SNAPSHOTS_PER_S)
 
+    @property
+    def longest_gap_ns(self) -> int | None:
+        """The longest wait of a live gateway between two ticks."""
+        if self._config.longest_gap is None and self._config.universe == "a-share":
+            return ashare.LONGEST_GAP_NS
+        return self._config.longest_gap
+
+    @property
+    def keep_times(self) -> bool:
+        """Whether a live gateway leaves the simulated times as they are."""
+        return self._config.keeps_market_times
+
     def batches(self) -> Iterator[Ticks]:
         """Yield TICK arrays of at most ``batch`` ticks (more where faults duplicate some).
 
