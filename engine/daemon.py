@@ -92,6 +92,7 @@ class Engine:
             stream=(epoch, next_seq),
         )
         decoder = BurstDecoder(0, config.engine.burst)
+        decoder.warm_up()
         self.ingest = Ingest(
             pipeline=pipeline,
             decoder=decoder,

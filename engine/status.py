@@ -9,6 +9,7 @@ import psutil
 
 from engine.ingest import Ingest
 from engine.journal import Journal
+from engine.risk.rules import RiskState
 from engine.sinks import LiveSink
 from engine.stream import Health, SignalStream
 from feeds.control import ControlClient
@@ -60,7 +61,7 @@ class StatusBoard:
             found.append("no data yet")
         elif time.perf_counter_ns() - last > DATA_SILENCE_NS:
             found.append("no data lately")
-        if gate.state.value != "ACTIVE":
+        if gate.state is not RiskState.ACTIVE:
             found.append(f"the risk gate is {gate.state.value}")
         found += gate.problems
         recorder = self._ingest.recorder

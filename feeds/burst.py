@@ -87,6 +87,11 @@ class BurstDecoder:
         self._seen: npt.NDArray[np.uint8] | None = None
         self._words = np.zeros(0, np.int64)
 
+    def warm_up(self) -> None:
+        """Compile the decoder, or load it from the cache, before anything is live."""
+        none = np.zeros(0, np.int64)
+        self.decode(np.zeros(8, np.uint8), none, none, 0, 0)
+
     def decode(
         self,
         wire: npt.NDArray[np.uint8],

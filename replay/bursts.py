@@ -41,12 +41,7 @@ class LogBursts:
         self.reader = reader
         self.decoder = BurstDecoder(0, capacity)
         self._define = define
-        self._warm_up()
-
-    def _warm_up(self) -> None:
-        """Load the compiled decoder before the play begins."""
-        none = np.zeros(0, np.int64)
-        self.decoder.decode(np.zeros(8, np.uint8), none, none, 0, 0)
+        self.decoder.warm_up()
 
     def __iter__(self) -> Iterator[Burst]:
         decoder = self.decoder

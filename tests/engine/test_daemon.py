@@ -1,0 +1,169 @@
+"""The engine live: a real gateway, real sockets, a real client, a real journal."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import uvloop
+import zmq
+from live_cases import free_endpoints, live_tree, read_health, wait_until
+from websockets.asyncio.client import connect
+
+from engine.composition import resolve
+from engine.config import Config
+from engine.core.errors import LinkError
+from engine.daemon import Engine
+from engine.risk.rules import RiskState
+from feeds.gateway import Gateway
+from latency.hlog_reader import read_hlog
+from replay.player import Options, play
+
+Scene = Callable[[Engine, Gateway], Awaitable[None]]
+
+
+def live(tmp_path: Path, scene: Scene, **changes: Any) -> Config:
+    """Run a gateway and an engine on one loop, and a scene in between."""
+    config = Config.model_validate(live_tree(tmp_path, **changes))
+
+    async def main() -> None:
+        async with running_gateway(config) as gateway, Engine(resolve(config)) as engine:
+            await wait_until(lambda: engine.ingest.pipeline.ticks > 0)
+            await scene(engine, gateway)
+
+    uvloop.run(main())
+    return config
+
+
+@asynccontextmanager
+async def running_gateway(config: Config) -> AsyncIterator[Gateway]:
+    gateway = Gateway(config.gateway)
+    task = asyncio.create_task(gateway.run())
+    try:
+        yield gateway
+    finally:
+        gateway.stop()
+        await task
+
+
+def test_ticks_become_signals_in_client_and_journal(tmp_path: Path) -> None:
+    seen: list[dict[str, Any]] = []
+
+    async def scene(engine: Engine, gateway: Gateway) -> None:
+        async with connect(f"ws://127.0.0.1:{engine.stream.port}") as client:
+            await client.send(orjson.dumps({"type": "subscribe", "from_seq": 1}))
+            async with asyncio.timeout(30):
+                while len(seen) < 5:
+                    message = orjson.loads(await client.recv())
+                    if message["type"] == "signal":
+                        seen.append(message["signal"])
+
+    config = live(tmp_path, scene)
+    rows = sqlite3.connect(config.journal.path).execute("SELECT seq, id FROM signals ORDER BY seq")
+    journaled = dict(rows.fetchall())
+    assert [message["seq"] for message in seen] == [1, 2, 3, 4, 5]
+    assert all(journaled[m["seq"]] == m["id"] for m in seen)
+
+
+def test_what_was_live_replays_to_the_same_signals(tmp_path: Path) -> None:
+    async def scene(engine: Engine, gateway: Gateway) -> None:
+        await wait_until(lambda: engine.ingest.pipeline.signals >= 20)
+
+    config = live(tmp_path, scene)
+    rows = sqlite3.connect(config.journal.path).execute("SELECT id FROM signals ORDER BY seq")
+    ids = [identity for (identity,) in rows]
+    logs = list((tmp_path / "recordings").iterdir())
+    replayed: list[str] = []
+    play(logs, resolve(config), Options(keep=lambda signal: replayed.append(signal.id)))
+    assert len(ids) >= 20
+    assert replayed == ids
+
+
+def test_health_follows_the_gateway(tmp_path: Path) -> None:
+    async def scene(engine: Engine, gateway: Gateway) -> None:
+        status, facts = await read_health(engine.stream.port)
+        assert (status, facts["problems"]) == (200, [])
+        gateway.stop()
+        await wait_until(lambda: not engine.board.health().good)
+        status, facts = await read_health(engine.stream.port)
+        assert status == 503
+        assert "the gateway is not heard" in facts["problems"]
+
+    live(tmp_path, scene, link={"peer_timeout": "300ms", "ping_interval": "50ms"})
+
+
+def test_a_halted_engine_lets_nothing_through_and_says_so(tmp_path: Path) -> None:
+    async def scene(engine: Engine, gateway: Gateway) -> None:
+        engine.set_state(RiskState.HALTED, "test")
+        before = engine.ingest.pipeline.signals
+        refusals = engine.ingest.pipeline.gate.refusals
+        await wait_until(lambda: sum(refusals.values()) > 5)
+        assert engine.ingest.pipeline.signals == before
+        assert not engine.board.health().good
+
+    config = live(tmp_path, scene)
+    rows = sqlite3.connect(config.journal.path).execute("SELECT kind FROM events")
+    assert ("operator_state",) in list(rows)
+
+
+def test_an_error_of_ours_halts_the_engine_and_leaves_it_up(tmp_path: Path) -> None:
+    async def scene(engine: Engine, gateway: Gateway) -> None:
+        pipeline = engine.ingest.pipeline
+        original, pipeline.gate.check = pipeline.gate.check, None  # type: ignore[method-assign,assignment]
+        await wait_until(lambda: engine.ingest.faults > 0)
+        pipeline.gate.check = original  # type: ignore[method-assign]
+        assert pipeline.gate.state is RiskState.HALTED
+        ticks = pipeline.ticks
+        await wait_until(lambda: pipeline.ticks > ticks)
+
+    live(tmp_path, scene)
+
+
+def test_garbage_on_the_data_port_is_counted_and_costs_no_tick(tmp_path: Path) -> None:
+    async def scene(engine: Engine, gateway: Gateway) -> None:
+        context = zmq.Context()
+        stranger = context.socket(zmq.PUSH)
+        stranger.setsockopt(zmq.LINGER, 0)
+        assert engine.receiver is not None
+        stranger.connect(engine.receiver.endpoint)
+        for message in (b"", b"x", b"HEQ1" + bytes(60), bytes(range(256)) * 8):
+            await asyncio.to_thread(stranger.send, message)
+        counted = engine.ingest.decoder.count_by_name
+        await wait_until(lambda: sum(v for k, v in counted().items() if k[:6] == "frame_") == 4)
+        stranger.close()
+        context.term()
+        ticks = engine.ingest.pipeline.ticks
+        await wait_until(lambda: engine.ingest.pipeline.ticks > ticks + 100)
+        assert counted().get("gaps", 0) == 0
+
+    live(tmp_path, scene)
+
+
+def test_stages_are_logged_to_an_hlog(tmp_path: Path) -> None:
+    async def scene(engine: Engine, gateway: Gateway) -> None:
+        await wait_until(lambda: engine.ingest.pipeline.signals > 0)
+
+    config = live(tmp_path, scene, engine={"hlog_interval": "50ms"})
+    assert config.engine.hlog is not None
+    totals = read_hlog(config.engine.hlog).totals()
+    assert {"wire", "ingest", "compute", "gate", "publish", "total", "loop"} <= set(totals)
+    assert totals["wire"].total > 100
+
+
+def test_a_second_engine_on_the_same_port_is_refused(tmp_path: Path) -> None:
+    async def scene(engine: Engine, gateway: Gateway) -> None:
+        tree = live_tree(tmp_path / "other")
+        tree["link"] = engine.config.link.model_dump()
+        second = Engine(resolve(Config.model_validate(tree)))
+        with pytest.raises(LinkError, match="cannot listen"):
+            await second.__aenter__()
+
+    live(tmp_path, scene)
+
+
+def test_endpoints_for_tests_are_free() -> None:
+    assert len(set(free_endpoints(3))) == 3
