@@ -175,7 +175,7 @@ def test_an_overlong_message_costs_its_sender_the_connection_and_no_more() -> No
         push.send(b"after")
         await until(lambda: b"after" in sink.messages)
         assert len(sink.messages) == 2
-        assert receiver.connections == 2
+        await until(lambda: receiver.connections == 2)
         assert receiver.peers == 1
 
     with_receiver(check)
