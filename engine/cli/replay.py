@@ -130,6 +130,6 @@ def _print(result: "Result") -> None:
     ):
         told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
         if told:
-            console.print(f"{title}: {told}")
+            console.print(f"{title}: {told}", soft_wrap=True)
     console.print(f"digest: {result.digest}")
     console.print(percentile_table(result.latency))
