@@ -78,6 +78,10 @@ class Config(Settings):
         return tuple(strategy for strategy in self.strategies if strategy.enabled)
 
 
+Origins = dict[tuple[str, ...], str]
+"""Where each key that was given came from, by its path."""
+
+
 def load_config(
     files: Sequence[Path | str] = (), environ: Mapping[str, str] | None = None
 ) -> Config:
@@ -91,18 +95,37 @@ def load_config(
         ConfigError: a file that cannot be read or parsed, or a key or value that is not allowed;
             names the file, the key, what was found and what may be there.
     """
+    return load_with_origins(files, environ)[0]
+
+
+def load_with_origins(
+    files: Sequence[Path | str] = (), environ: Mapping[str, str] | None = None
+) -> tuple[Config, Origins]:
+    """Do as ``load_config`` does, and also tell which file or variable gave each key.
+
+    Raises:
+        ConfigError: as ``load_config``.
+    """
     merged: dict[str, Any] = {}
-    origins: dict[tuple[str, ...], str] = {}
+    origins: Origins = {}
     for file in map(Path, files):
         _merge(merged, _read(file), origins, str(file))
     overrides = _overrides(os.environ if environ is None else environ)
     for variable, tree in overrides:
         _merge(merged, tree, origins, f"environment variable {variable}")
+    default = ", ".join(map(str, files)) or "configuration"
     try:
-        return Config.model_validate(merged)
+        return Config.model_validate(merged), origins
     except ValidationError as error:
-        default = ", ".join(map(str, files)) or "configuration"
         raise _as_config_error(error.errors(), origins, default) from None
+
+
+def origin_of(key: Sequence[str], origins: Mapping[tuple[str, ...], str], default: str) -> str:
+    """Return where a key, or the nearest table around it that was given, came from."""
+    for length in range(len(key), 0, -1):
+        if tuple(key[:length]) in origins:
+            return origins[tuple(key[:length])]
+    return default
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -145,7 +168,10 @@ def _merge(
 ) -> None:
     for key, value in tree.items():
         here = (*path, key)
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
+        if isinstance(value, dict):
+            if not isinstance(into.get(key), dict):
+                into[key] = {}
+                origins[here] = origin
             _merge(into[key], value, origins, origin, here)
         else:
             into[key] = value
@@ -160,18 +186,11 @@ def _as_config_error(
     others = [_dotted(e["loc"]) for e in errors[1:]]
     more = f" (and {len(others)} more: {', '.join(others[:5])})" if others else ""
     return ConfigError(
-        _origin(location, origins, default),
+        origin_of(location, origins, default),
         _dotted(first["loc"]),
         _found(first),
         _expected(first) + more,
     )
-
-
-def _origin(location: tuple[str, ...], origins: Mapping[tuple[str, ...], str], default: str) -> str:
-    for length in range(len(location), 0, -1):
-        if location[:length] in origins:
-            return origins[location[:length]]
-    return default
 
 
 def _dotted(location: Sequence[int | str]) -> str:

@@ -132,7 +132,7 @@ def _health_line(state: ViewState, width: int, now_s: float) -> Text:
     parts = [
         Text("HEQIS", "bold cyan"),
         Text(health, style),
-        labelled("gate", gate, "bold" if gate == "ACTIVE" else "bold yellow"),
+        labelled("gate", gate.upper(), "bold" if gate == "active" else "bold yellow"),
         labelled("up", format_uptime(status.get("uptime_s", 0.0))),
         labelled("instruments", f"{status.get('instruments', 0):,}"),
         Text(state.url, "dim"),

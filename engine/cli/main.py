@@ -11,7 +11,18 @@ from engine.core.errors import CheckFailedError, HeqisError
 EXIT_FAILED: Final = 1
 EXIT_USER: Final = 2
 
-MODULES: Final[tuple[str, ...]] = ("engine", "replay", "import_", "latency", "doctor", "log")
+MODULES: Final[tuple[str, ...]] = (
+    "run",
+    "top",
+    "engine",
+    "replay",
+    "import_",
+    "latency",
+    "doctor",
+    "log",
+    "indicators",
+    "config",
+)
 """Modules of this package with a ``register(app)``; the order is the order in ``--help``."""
 
 
