@@ -88,7 +88,7 @@ class IndicatorSpec:
         ring: How many float64 of history it keeps, from the parameters.
         formula: The formula, in plain text.
         reference: Author, year, title.
-        needs: Sample fields that it reads.
+        needs: Sample fields without which it says nothing.
     """
 
     name: str

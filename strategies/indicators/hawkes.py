@@ -51,5 +51,5 @@ SPEC = IndicatorSpec(
         " dt in seconds of event time; warm-up counts trades"
     ),
     reference="Hawkes (1971), Spectra of Some Self-Exciting and Mutually Exciting Point Processes",
-    needs=("ts_event", "trades", "buy_volume", "sell_volume"),
+    needs=("ts_event", "buy_volume", "sell_volume"),
 )
