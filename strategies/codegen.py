@@ -174,7 +174,7 @@ def _entry(name: str, body: list[str]) -> list[str]:
         f"def {name}({_SIGNATURE}):",
         *(f"    {name} = borrowed({name})" for name in _BORROWED),
         "    p = params[0]",
-        "    instruments = state.shape[0] - 1",
+        '    instruments = p["instruments"]',
         "    capacity = out.shape[0]",
     ]
     return [*head, *body, ""]

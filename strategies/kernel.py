@@ -12,7 +12,7 @@ import numpy.typing as npt
 from numba.core.errors import NumbaError
 
 from engine.core.errors import PluginError
-from engine.core.records import BAR, CANDIDATE, TICK, Bars, Instruments, Ticks
+from engine.core.records import BAR, CANDIDATE, TICK, Bars, Instruments, Ticks, id_bound
 from strategies.codegen import TALLY_BARS, TALLY_CANDIDATES, TALLY_RESETS, TALLY_SHUT, TALLY_UNKNOWN
 from strategies.codegen import bindings_of as _bindings_of
 from strategies.codegen import generate as _generate
@@ -63,6 +63,8 @@ class Kernel:
         self.tally = np.zeros(TALLY_BARS + bars, np.int64)
         self._set_params(emit)
         self.params[0]["pause"] = pause
+        self.params[0]["instruments"] = instruments
+        self._known = 0
         self._set_pristine()
         self._module = load_module(_generate(plan), _bindings_of(plan))
         self._on_ticks: Callable[..., int] = self._module.on_ticks
@@ -109,7 +111,12 @@ class Kernel:
         return len(getattr(self._module.on_ticks, "signatures", [()]))
 
     def define(self, instruments: Instruments) -> None:
-        """Take (new) instrument definitions; ids must be below the capacity."""
+        """Take (new) instrument definitions; ids must be below the capacity.
+
+        From the first definition on, heartbeats and gaps concern defined instruments only.
+        """
+        self._known = max(self._known, id_bound(instruments))
+        self.params[0]["instruments"] = self._known
         at = instruments["id"]
         self.facts["day_offset_ns"][at] = instruments["day_offset_s"].astype(np.int64) * _NS
         self.facts["pre_close"][at] = instruments["pre_close"]
