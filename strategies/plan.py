@@ -203,7 +203,11 @@ def _state_dtype(
 def _param_dtype(
     bars: Sequence[BarSpec], indicators: Sequence[IndicatorInstance], rules: Sequence[RuleInstance]
 ) -> np.dtype[np.void]:
-    fields: list[tuple[str, object]] = [("ring_width", "i8"), ("pause", "i8"), ("instruments", "i8")]
+    fields: list[tuple[str, object]] = [
+        ("ring_width", "i8"),
+        ("pause", "i8"),
+        ("instruments", "i8"),
+    ]
     fields += [(f"b{index}", BAR_PARAMS) for index in range(len(bars))]
     fields += [(i.field, i.spec.param_dtype) for i in indicators]
     fields += [(r.field, r.spec.param_dtype) for r in rules]
