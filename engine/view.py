@@ -26,6 +26,7 @@ from engine.view_text import (
     format_uptime,
     heading,
     labelled,
+    printable,
     row,
     rule,
     sparkline,
@@ -190,7 +191,7 @@ def _problems(state: ViewState, width: int) -> list[Text]:
     shown = problems[:_MAX_PROBLEMS]
     if len(problems) > len(shown):
         shown[-1] += f" (and {len(problems) - len(shown)} more)"
-    return [fit([Text(f"! {problem}", "bold red")], width) for problem in shown]
+    return [fit([Text(printable(f"! {problem}"), "bold red")], width) for problem in shown]
 
 
 def _signals_title(status: Mapping[str, Any]) -> Text:

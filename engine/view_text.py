@@ -31,8 +31,16 @@ def blank_line() -> Text:
     return Text(no_wrap=True, overflow="ellipsis")
 
 
+def printable(text: str) -> str:
+    """Return text without line breaks and anything else that would move the cursor."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
 def clip(text: str, width: int) -> str:
-    """Return text of at most ``width`` cells; cut text ends in an ellipsis."""
+    """Return printable text of at most ``width`` cells; cut text ends in an ellipsis."""
+    text = printable(text)
     if cell_len(text) <= width:
         return text
     return set_cell_size(text, max(0, width - 1)) + "…" if width > 0 else ""
