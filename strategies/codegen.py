@@ -125,6 +125,8 @@ def _emit_lines(plan: KernelPlan, clock: str, name: str) -> list[str]:
         lines.append(
             f'        values[e, {column}] = r["{f}"]["{output}"] if r["{f}"]["ready"] else np.nan'
         )
+    unused = range(len(plan.columns(name)), plan.width)
+    lines += [f"        values[e, {column}] = np.nan" for column in unused]
     return [*lines, f"        tally[{TALLY_SHUT}] = e + 1"]
 
 

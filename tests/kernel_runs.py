@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.recfunctions import repack_fields
 
 from engine.core.records import ALL_INSTRUMENTS, TICK, TickKind
 from strategies.kernel import Kernel
@@ -21,8 +22,20 @@ class Outputs(NamedTuple):
     values: npt.NDArray[np.float64]
 
     def digest(self) -> bytes:
-        """Return every byte of it; rows that never were written are not in it."""
-        return b"|".join(part.tobytes() for part in self)
+        """Return every byte of it."""
+        return b"|".join(
+            [
+                *map(as_bytes, (self.candidates, self.bars)),
+                self.rows.tobytes(),
+                self.values.tobytes(),
+            ]
+        )
+
+
+def as_bytes(records: Records) -> bytes:
+    """Return the fields' bytes without the padding between them, which numpy does not copy."""
+    packed: Records = repack_fields(records)
+    return packed.tobytes()
 
 
 def reset(kernel: Kernel) -> None:
