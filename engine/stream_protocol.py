@@ -235,13 +235,13 @@ class StreamCore:
         return min(behind, default=self.ring.head)
 
     def _step(self, session: Session, subscription: Subscription, limit: int) -> None:
-        if subscription.too_slow(self.ring) and subscription.on_slow == "conflate":
+        if self._will_conflate(subscription):
             self.counters["conflations"] += 1
             messages = subscription.conflate(self.ring)
             self.counters["gaps"] += len(messages)
-        else:
-            messages = subscription.advance(self.ring, limit)
-        session.link.push_many(messages)
+            session.link.push_many(messages)
+        elif not subscription.needs_page(self.ring):
+            session.link.push_many(subscription.advance(self.ring, limit))
         self._schedule(session, subscription)
 
     def _schedule(self, session: Session, subscription: Subscription) -> None:

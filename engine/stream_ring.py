@@ -84,7 +84,13 @@ class SignalRing:
             self.oldest = entry.seq
 
     def between(self, start: int, stop: int) -> Iterator[SignalEntry]:
-        """Yield signals ``start`` to ``stop - 1``, all of which must be in the ring."""
+        """Yield signals ``start`` to ``stop - 1``.
+
+        Raises:
+            StreamError: the ring has let go of the first of them.
+        """
+        if start < self.oldest:
+            raise StreamError(f"signal {start} left the ring, which begins at {self.oldest}")
         for seq in range(start, stop):
             entry = self._slots[seq % self._size]
             if entry is not None:
