@@ -38,6 +38,7 @@ class Publisher:
         self._ring = ring
         self._spool = spool
         self._cleaner = Cleaner(len(instruments))
+        self._cleaner.clean(empty_ticks(1), 0)
         self._beat = empty_ticks(1)
         self._beat["kind"] = TickKind.HEARTBEAT
         self._beat["instrument"] = ALL_INSTRUMENTS

@@ -15,6 +15,7 @@ MODULES: Final[tuple[str, ...]] = (
     "run",
     "top",
     "engine",
+    "gateway",
     "replay",
     "import_",
     "latency",
