@@ -21,6 +21,9 @@ from latency.stages import Stage
 _log = logging.getLogger(__name__)
 _WIRE: Final = int(Stage.WIRE)
 _INGEST: Final = int(Stage.INGEST)
+_TICK: Final = int(Schema.TICK)
+_BAR: Final = int(Schema.BAR)
+_INSTRUMENTS: Final = int(Schema.INSTRUMENTS)
 
 
 class Ingest:
@@ -58,6 +61,7 @@ class Ingest:
         self.faults = 0
         self._clock = clock
         self._histograms = histograms
+        self._intended = decoder.origins["ts_intended"]
         self._on_fault = on_fault
 
     def define(self, instruments: Instruments) -> None:
@@ -104,18 +108,17 @@ class Ingest:
             if self.recorder is not None:
                 self.recorder.keep(wire, offsets, lengths, at, at + segment.consumed)
             at += segment.consumed
-            if segment.schema == Schema.TICK:
+            if segment.schema == _TICK:
                 self._measure(segment.count, woken_ns)
                 self.pipeline.run_ticks(decoder.ticks, decoder.origins, 0, segment.count)
-            elif segment.schema == Schema.BAR:
+            elif segment.schema == _BAR:
                 self._measure(segment.count, woken_ns)
                 self.pipeline.run_bars(decoder.bars, decoder.origins, 0, segment.count)
-            elif segment.schema == Schema.INSTRUMENTS:
+            elif segment.schema == _INSTRUMENTS:
                 self._learn(wire, int(offsets[at - 1]))
 
     def _measure(self, count: int, woken_ns: int) -> None:
-        intended = self.decoder.origins["ts_intended"]
-        self._histograms.record_spans(_WIRE, self._clock.wall_ns(0), intended, count)
+        self._histograms.record_spans(_WIRE, self._clock.wall_ns(0), self._intended, count)
         self._histograms.record_repeat(_INGEST, time.perf_counter_ns() - woken_ns, count)
 
     def _learn(self, wire: npt.NDArray[np.uint8], offset: int) -> None:

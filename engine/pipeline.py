@@ -167,7 +167,7 @@ class Pipeline:
         while at < stop:
             before = _now()
             reached = run(records, at, stop)
-            histograms.record_repeat(_COMPUTE, _now() - before, max(1, reached - at))
+            histograms.record_repeat(_COMPUTE, _now() - before, reached - at or 1)
             candidates, bars, gaps = kernel.outputs()
             if candidates:
                 for candidate in candidates_of(kernel.candidates[:candidates]):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.records import BAR, MAX_FRAME_RECORDS, TICK, Bars, Schema, Ticks
-from feeds.burst_kernel import NEXT, ORIGIN, STREAM_COLUMNS, Counter, decode_nb, places_nb
+from feeds.burst_kernel import NEXT, ORIGIN, STREAM_COLUMNS, Counter, decode_entry, places_nb
 from feeds.frame_check import FrameFault
 from feeds.tick_check import TickFault
 
@@ -64,8 +64,8 @@ class BurstDecoder:
     """
 
     __slots__ = (
-        "_counters", "_gaps", "_seen", "_state", "_streams", "_words", "bars", "counters",
-        "known_instruments", "origins", "ticks",
+        "_counters", "_decode", "_gaps", "_lengths", "_offsets", "_seen", "_state", "_streams",
+        "_words", "bars", "counters", "known_instruments", "origins", "ticks",
     )  # fmt: skip
 
     def __init__(
@@ -84,8 +84,9 @@ class BurstDecoder:
         self.origins: npt.NDArray[np.void] = state[origins:ticks].view(ORIGIN)
         self.ticks: Ticks = state[ticks:bars].view(TICK)
         self.bars: Bars = state[bars:end].view(BAR)
+        self._decode = decode_entry()
         self._seen: npt.NDArray[np.uint8] | None = None
-        self._words = np.zeros(0, np.int64)
+        self._offsets = self._lengths = self._words = np.zeros(0, np.int64)
 
     def warm_up(self) -> None:
         """Compile the decoder, or load it from the cache, before anything is live."""
@@ -104,14 +105,19 @@ class BurstDecoder:
 
         Args:
             wire: u1, shape (bytes,), its first byte at an address that is a multiple of 8.
-            offsets: i8, shape (N,), first byte of each message, a multiple of 8.
-            lengths: i8, shape (N,), bytes of each message.
+            offsets: i8, shape (N,), contiguous, first byte of each message, a multiple of 8.
+            lengths: i8, shape (N,), contiguous, bytes of each message.
             start: First message.
             stop: One past the last message.
+
+        Raises:
+            TypeError: offsets or lengths are not such arrays.
         """
         if wire is not self._seen:
             self._look_at(wire)
-        packed = decode_nb(
+        if offsets is not self._offsets or lengths is not self._lengths:
+            self._offsets, self._lengths = _checked(offsets), _checked(lengths)
+        packed = self._decode(
             self._state, self._words, offsets, lengths, start, stop, self.known_instruments
         )
         return Segment(_SCHEMAS[packed & 0xFF], packed >> 8 & 0xFF_FFFF, packed >> 32)
@@ -153,3 +159,10 @@ class BurstDecoder:
         self._seen = wire
         self._words = wire[: len(wire) // 8 * 8].view(np.int64)
         self._words.flags.writeable = False
+
+
+def _checked(places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return an array whose bytes the compiled code may take for what it expects."""
+    if places.dtype != np.int64 or places.ndim != 1 or not places.flags.c_contiguous:
+        raise TypeError(f"places must be contiguous int64, not {places.dtype} {places.shape}")
+    return places

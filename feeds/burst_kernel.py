@@ -8,11 +8,12 @@ into its cache key: an edit to any of them compiles it anew.
 import zlib
 from collections.abc import Callable
 from enum import IntEnum
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
+from numba import config, njit, types
 
 import feeds.frame_check
 import feeds.tick_check
@@ -418,3 +419,19 @@ def make_decoder(stamp: int) -> Callable[..., Any]:
 
 
 decode_nb: Final = make_decoder(source_stamp())
+
+
+@cache
+def decode_entry() -> Callable[..., int]:
+    """Return the decoder's machine code past numba's dispatch, which checks no type again.
+
+    Its arguments are those of ``decode_nb``; every array is contiguous.
+    """
+    if getattr(config, "DISABLE_JIT", 0):
+        return decode_nb
+    i8 = types.int64
+    array, words = types.Array(i8, 1, "C"), types.Array(i8, 1, "C", readonly=True)
+    kernel: Any = decode_nb
+    kernel.compile((array, words, array, array, i8, i8, i8))
+    entry: Callable[..., int] = next(iter(kernel.overloads.values())).entry_point
+    return entry

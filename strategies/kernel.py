@@ -61,6 +61,7 @@ class Kernel:
         self.bars = np.zeros(out_bars, BAR)
         self.values = np.full((out_bars, plan.width), np.nan)
         self.tally = np.zeros(TALLY_BARS + bars, np.int64)
+        self._outputs = self.tally[: TALLY_RESETS + 1]
         self._set_params(emit)
         self.params[0]["pause"] = pause
         self.params[0]["instruments"] = instruments
@@ -114,12 +115,15 @@ class Kernel:
         """Take (new) instrument definitions; ids must be below the capacity.
 
         From the first definition on, heartbeats and gaps concern defined instruments only.
+
+        Raises:
+            IndexError: an id beyond the capacity; nothing was taken.
         """
-        self._known = max(self._known, id_bound(instruments))
-        self.params[0]["instruments"] = self._known
         at = instruments["id"]
         self.facts["day_offset_ns"][at] = instruments["day_offset_s"].astype(np.int64) * _NS
         self.facts["pre_close"][at] = instruments["pre_close"]
+        self._known = max(self._known, id_bound(instruments))
+        self.params[0]["instruments"] = self._known
 
     def run_ticks(self, ticks: Ticks, start: int, stop: int) -> int:
         """Take ticks [start, stop) of a C-contiguous TICK array; return where it stopped.
@@ -139,10 +143,10 @@ class Kernel:
         tally[TALLY_SHUT] = 0
         return self._on_bars(bars, start, stop, *self._rest)
 
-    def outputs(self) -> tuple[int, int, int]:
+    def outputs(self) -> list[int]:
         """Return the last call's candidates and bars that left, and all gaps so far."""
-        candidates, bars, gaps = self.tally[: TALLY_RESETS + 1].tolist()
-        return candidates, bars, gaps
+        found: list[int] = self._outputs.tolist()
+        return found
 
     @property
     def n_candidates(self) -> int:
