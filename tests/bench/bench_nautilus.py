@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-
 from bench.measuring import Figure, Outcome, report, say
+
 from engine.composition import resolve
 from engine.config import Config
 from engine.core.records import TickKind, Ticks

@@ -101,7 +101,7 @@ def spread_of(figure: Figure) -> str:
     """Return least and greatest as text, empty if there was one run."""
     if figure.low is None or figure.high is None or figure.low == figure.high:
         return ""
-    return f"{number(figure.low)} – {number(figure.high)}"
+    return f"{number(figure.low)} to {number(figure.high)}"
 
 
 def verdict_of(figure: Figure) -> str:
