@@ -6,7 +6,8 @@ import socket
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple, Protocol
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 import orjson
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -115,6 +116,18 @@ class SignalStream:
             await server.wait_closed()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
 
     @property
     def port(self) -> int:
