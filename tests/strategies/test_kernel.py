@@ -15,7 +15,7 @@ from kernel_plans import INSTRUMENTS, RULES, shared_kernel
 from kernel_runs import Outputs, Records, as_bytes, gap, heartbeat, quote, tick, trade
 
 from engine.core.errors import PluginError
-from engine.core.records import TickFlag, TickKind
+from engine.core.records import TickFlag, TickKind, instrument_row
 from strategies import kernel as kernel_module
 from strategies.bars import BarKind
 from strategies.kernel import Kernel
@@ -172,6 +172,13 @@ def test_instrument_beyond_the_capacity_is_skipped_and_counted(
     assert kernel.run_ticks(trade(1, 10.0, instrument=instrument), 0, 1) == 1
     assert kernel.unknown == 1
     assert kernel.state.tobytes() == before
+
+
+def test_definition_beyond_the_capacity_is_refused_whole(kernel: Kernel) -> None:
+    with pytest.raises(IndexError):
+        kernel.define(instrument_row("A.X", id=INSTRUMENTS))
+    assert kernel.run_ticks(trade(1, 10.0, instrument=INSTRUMENTS), 0, 1) == 1
+    assert kernel.unknown == 1
 
 
 def test_rule_that_sets_only_the_side_hands_on_nothing_stale(whole: Outputs) -> None:
