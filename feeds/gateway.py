@@ -99,7 +99,8 @@ class Gateway:
         if self._spool is not None:
             status["spool"] = {
                 "path": str(self._spool.path),
-                "failed": self._spool.failed_flushes,
+                "failures": self._spool.failures,
+                "lost_frames": self._spool.lost_frames,
                 "error": self._spool.last_error,
                 "pruned_bytes": self._spool.pruned_bytes,
             }

@@ -1,23 +1,34 @@
 """What a gateway sent, on disk: a rotated log a run, bounded as a whole, oldest segments first."""
 
+import logging
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from engine.core.errors import LogError
-from engine.core.records import Instruments
+from engine.core.records import Instruments, Schema
+from feeds.codec import decode_frame, merge_instruments
 from feeds.config import SpoolConfig
 from feeds.log_writer import LogWriter
 from feeds.sequencer import Sequenced
+
+_log = logging.getLogger(__name__)
+
+_RETRY_FLUSHES: Final = 100
+"""Flushes without a log after which a disk that refused is tried again."""
 
 
 class Spool:
     """Writes the frames of one stream; owned by its gateway.
 
-    A disk that refuses costs the frames that were waiting to be written, which are counted, and
-    never stops the gateway.
+    A disk that refuses never stops the gateway: the log is left, what is not written meanwhile is
+    counted, and from time to time the log is opened again.
 
     Attributes:
         path: This run's log.
-        failed_flushes: Writes the disk refused.
+        failures: Times the disk refused.
+        lost_frames: Frames that came while there was no log; a failing write loses up to a
+            megabyte besides.
         last_error: The text of the latest refusal, "" if there was none.
         pruned_bytes: Bytes removed to keep the bound.
 
@@ -29,55 +40,98 @@ class Spool:
         self, config: SpoolConfig, instruments: Instruments, *, gateway: int, epoch: int
     ) -> None:
         self._config = config
+        self._instruments = instruments
+        self._gateway = gateway
+        self._epoch = epoch
         self.path = config.directory / f"gateway-{gateway}-{epoch}.hql"
-        self._writer = LogWriter(
-            self.path,
-            instruments,
-            gateway=gateway,
-            epoch=epoch,
-            rotate_bytes=config.rotate_bytes,
-            rotate_ns=config.rotate_interval,
-        )
-        self.failed_flushes = 0
+        self.failures = 0
+        self.lost_frames = 0
         self.last_error = ""
         self.pruned_bytes = 0
+        self._retry_in = 0
         self._unpruned_bytes = 0
+        self._writer: LogWriter | None = self._open()
         self._prune()
 
     def append(self, frame: Sequenced) -> None:
         """Keep one frame, exactly as it is sent."""
+        if not frame.consumed:
+            self._learn(frame.frame)
+        if self._writer is None:
+            self.lost_frames += 1
+            return
         self._unpruned_bytes += len(frame.frame)
         try:
             self._writer.append_frame(frame.frame)
         except LogError as error:
-            self._count(error)
+            self._leave(error)
 
     def flush(self) -> None:
-        """Write what waits and bring the directory back under its bound."""
+        """Write what waits, bring the directory back under its bound, try a failed disk again."""
+        if self._writer is None:
+            self._try_again()
+            return
         try:
             self._writer.flush()
         except LogError as error:
-            self._count(error)
+            self._leave(error)
         if self._unpruned_bytes > self._config.rotate_bytes // 4:
             self._prune()
 
     def close(self) -> None:
         """Flush and close this run's log."""
-        try:
-            self._writer.close()
-        except LogError as error:
-            self._count(error)
+        if self._writer is not None:
+            try:
+                self._writer.close()
+            except LogError as error:
+                self._leave(error)
         self._prune()
 
-    def _count(self, error: LogError) -> None:
-        self.failed_flushes += 1
+    def _open(self) -> LogWriter:
+        return LogWriter(
+            self.path,
+            self._instruments,
+            gateway=self._gateway,
+            epoch=self._epoch,
+            rotate_bytes=self._config.rotate_bytes,
+            rotate_ns=self._config.rotate_interval,
+            append=True,
+        )
+
+    def _learn(self, frame: bytes) -> None:
+        decoded = decode_frame(frame)
+        if decoded.schema is Schema.INSTRUMENTS:
+            self._instruments = merge_instruments(self._instruments, decoded.records)
+
+    def _leave(self, error: LogError) -> None:
+        self.failures += 1
         self.last_error = str(error)
+        self._retry_in = _RETRY_FLUSHES
+        _log.error("spool: %s", error)
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with suppress(LogError):
+                writer.close()
+
+    def _try_again(self) -> None:
+        self._retry_in -= 1
+        if self._retry_in > 0:
+            return
+        try:
+            self._writer = self._open()
+        except LogError as error:
+            self._leave(error)
 
     def _prune(self) -> None:
         self._unpruned_bytes = 0
-        segments = sorted(
-            self._config.directory.glob("gateway-*.hql/*.hql"), key=lambda path: _age_key(path)
-        )
+        try:
+            self._remove_oldest()
+        except OSError as error:
+            self.failures += 1
+            self.last_error = f"{self._config.directory}: cannot be pruned: {error.strerror}"
+
+    def _remove_oldest(self) -> None:
+        segments = sorted(self._config.directory.glob("gateway-*.hql/*.hql"), key=_age_key)
         sizes = [_size(path) for path in segments]
         excess = sum(sizes) - self._config.max_bytes
         for path, size in zip(segments[:-1], sizes, strict=False):
