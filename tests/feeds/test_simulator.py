@@ -16,7 +16,7 @@ from engine.core.records import MAX_INSTRUMENTS, Board, TickFlag, TickKind, Tick
 from feeds.config import FaultsConfig, SimulatorConfig
 from feeds.simulator import crypto
 from feeds.simulator.ashare import limit_prices, trading_days
-from feeds.simulator.kernels import trades_and_quotes_nb
+from feeds.simulator.kernels import snapshots_nb, trades_and_quotes_nb
 from feeds.simulator.source import Simulator
 from feeds.simulator.state import REGIMES, TRANSITIONS
 
@@ -170,6 +170,13 @@ def test_kernel_equals_its_plain_python() -> None:
         kernel(rng, rows, market, REGIMES, TRANSITIONS, out)
         made.append(out.tobytes())
     assert made[0] == made[1]
+
+
+def test_kernels_compile_for_one_signature() -> None:
+    make(limit_ticks=10)
+    make(universe="a-share", limit_ticks=10, batch=3)
+    for kernel in (trades_and_quotes_nb, snapshots_nb):
+        assert len(getattr(kernel, "signatures", [()])) == 1
 
 
 def test_snapshots_keep_to_the_session_the_limits_and_the_lots() -> None:
