@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 async def run_local(
     config: Config, files: Sequence[Path], logs: Path, *, view: bool, say: Say
 ) -> ViewState | None:
-    """Run both processes until a signal to stop; both have ended on return.
+    """Run both processes until a signal to stop, or the source's end; both have ended on return.
 
     Args:
         config: The configuration, loaded from ``files``.
@@ -39,7 +39,7 @@ async def run_local(
         say: Takes a line for the person who started it.
 
     Returns:
-        What the view knew at the end; None without one.
+        What the view knew when it was stopped; None without one, or if the source ended.
 
     Raises:
         UserError: a process ended because of something the user can mend.
@@ -52,7 +52,8 @@ async def run_local(
         try:
             await asyncio.wait((show, deaths), return_when=asyncio.FIRST_COMPLETED)
             if deaths.done():
-                deaths.result()
+                say(f"{deaths.result().name} came to its end")
+                return None
             return show.result()
         finally:
             await _end(show, deaths)
@@ -69,6 +70,7 @@ def make_children(config: Config, files: Sequence[Path], logs: Path) -> list[Chi
             [sys.executable, "-m", "engine.cli", name, *options],
             logs / f"{name}.log",
             timeout / NS_PER_S + STOP_MARGIN_S,
+            may_end=name == "gateway",
         )
         for name, timeout in timeouts.items()
     ]

@@ -36,6 +36,7 @@ class Child:
         arguments: Command line.
         log: Where its stdout and stderr go; the log before is kept beside it as ``.1``.
         stop_timeout_s: How long it may take to stop before it is killed.
+        may_end: Whether an end by itself, with status 0, is no failure.
         process: The process, once started.
     """
 
@@ -43,6 +44,7 @@ class Child:
     arguments: Sequence[str]
     log: Path
     stop_timeout_s: float
+    may_end: bool = False
     process: asyncio.subprocess.Process | None = field(default=None)
 
     @property
@@ -134,11 +136,14 @@ class Supervisor:
             for child in self.children:
                 await child.stop()
 
-    async def watch(self) -> None:
+    async def watch(self) -> Child:
         """Wait for a child to end by itself, which ends everything.
 
-        The one place that decides what a death means: here a child would be started again, after
-        a wait that grows.
+        The one place that decides what an end means: to start a child again, after a wait that
+        grows, belongs here.
+
+        Returns:
+            The child, if its end is no failure.
 
         Raises:
             UserError: it ended because of something the user can mend.
@@ -151,7 +156,10 @@ class Supervisor:
         }
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            raise waits[done.pop()].death()
+            child = waits[done.pop()]
+            if child.may_end and child.process is not None and child.process.returncode == 0:
+                return child
+            raise child.death()
         finally:
             for task in waits:
                 task.cancel()

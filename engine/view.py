@@ -36,6 +36,8 @@ from latency.report import format_count, format_ns
 
 WIDE: Final = 110
 """Columns from which signals are shown with milliseconds and the names of their gates."""
+WIDER: Final = 140
+"""Columns from which the rates of a minute have a cell a second."""
 TALL: Final = 36
 """Rows from which more reasons are listed than there are stages."""
 MAX_WIDTH: Final = 150
@@ -147,7 +149,7 @@ def _rate_line(state: ViewState, width: int) -> Text:
     count = Text(f"{format_count(status.get('ticks', 0))} ticks")
     bars = status.get("bars", {})
     closed = labelled("bars", "  ".join(f"{name} {format_count(n)}" for name, n in bars.items()))
-    slots = 60 if width >= WIDE else 20
+    slots = 60 if width >= WIDER else 40 if width >= WIDE else 20
     minute = Text(sparkline(state.rate_slots(slots)), "cyan").append(" 60 s", "dim")
     return fit([rate, minute, count, closed] if bars else [rate, minute, count], width)
 

@@ -1,0 +1,213 @@
+"""``heqis config`` finds what is wrong, shows what is in force; the reference lists every key."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+from typer.testing import CliRunner
+
+from engine.cli.main import make_app
+from engine.config import CONFIGS, Config, load_config, load_with_origins
+from engine.config_text import config_toml, duration_text, value_toml
+from engine.core.errors import ConfigError
+from engine.core.settings import parse_duration_ns
+
+DEFAULT = CONFIGS / "default.toml"
+LISTS = ("bars", "strategies")
+"""What the reference shows by example; a list has no default entries to agree with."""
+NO_ENVIRONMENT: dict[str, str] = {}
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(make_app(), ["config", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def models_of(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in models_of(part)]
+
+
+def keys_of(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every key of the model and of every model it may hold."""
+    for name, field in model.model_fields.items():
+        yield (*path, name)
+        for inner in models_of(field.annotation):
+            yield from keys_of(inner, (*path, name))
+
+
+def listed_keys(text: str) -> set[tuple[str, ...]]:
+    """Every key of the file, those behind a # too, by the table it stands in."""
+    table: tuple[str, ...] = ()
+    listed = set()
+    for line in text.splitlines():
+        if match := re.fullmatch(r"(?:# )?\[+([a-z_.]+)\]+", line):
+            table = tuple(match[1].split("."))
+            listed.add(table)
+        elif match := re.match(r"(?:# )?([A-Za-z_]+) = (.*)", line):
+            listed.add((*table, match[1]))
+            inner = re.findall(r"(\w+) =", match[2]) if match[2].startswith("{") else []
+            listed |= {(*table, match[1], name) for name in inner}
+    return listed
+
+
+def test_the_reference_lists_every_key_there_is() -> None:
+    missing = set(keys_of(Config)) - listed_keys(DEFAULT.read_text(encoding="utf-8"))
+    assert not missing, sorted(".".join(key) for key in missing)
+
+
+def test_the_reference_equals_the_defaults() -> None:
+    reference = load_config([DEFAULT], NO_ENVIRONMENT).model_dump(exclude=set(LISTS))
+    assert reference == Config().model_dump(exclude=set(LISTS))
+
+
+def test_keys_shown_behind_a_hash_are_good_as_well() -> None:
+    """Whatever may be uncommented by itself in its table gives a valid configuration."""
+    lines = DEFAULT.read_text(encoding="utf-8").splitlines()
+    tables = [i for i, line in enumerate(lines) if re.match(r"# \[", line)]
+    ends = [next(i for i in range(at, len(lines)) if not lines[i]) for at in tables]
+    inside = {i for at, end in zip(tables, ends, strict=True) for i in range(at, end)}
+    exclusive = {"size", "strategy", "rulebook"}
+    for index, line in enumerate(lines):
+        match = re.match(r"# ([a-z_]+) = \S", line)
+        if match and index not in inside and match[1] not in exclusive:
+            tree = tomllib.loads("\n".join([*lines[:index], line[2:], *lines[index + 1 :]]))
+            Config.model_validate(tree)
+    for at, end in zip(tables, ends, strict=True):
+        table = "\n".join(line.removeprefix("# ") for line in lines[at:end])
+        Config.model_validate(tomllib.loads(table))
+
+
+@pytest.mark.parametrize("name", ["default.toml", "demo.toml", "replay.toml"])
+def test_every_configuration_that_comes_along_is_good(name: str) -> None:
+    facts = orjson.loads(run("check", "-c", str(CONFIGS / name), "--json"))
+    assert facts["rules"]
+    assert "good" in run("check", "-c", str(CONFIGS / name))
+
+
+def test_check_lists_what_it_resolved() -> None:
+    facts = orjson.loads(run("check", "-c", str(CONFIGS / "demo.toml"), "--json"))
+    assert [rule["name"] for rule in facts["rules"]][:2] == ["macd", "macd-rsi"]
+    assert facts["rules"][0]["params"]["fast"] == 12
+    assert facts["rules"][0]["indicators"] == ["macd"]
+    assert facts["stream"] == "ws://127.0.0.1:8765"
+    assert not facts["notes"]
+
+
+def test_check_notes_what_is_hardly_meant(tmp_path: Path) -> None:
+    file = tmp_path / "odd.toml"
+    file.write_text('[link]\ndata = "tcp://127.0.0.1:9"\n', encoding="utf-8")
+    output = run("check", "-c", str(file))
+    assert "nothing will be signalled" in output
+    assert "gateway.outputs does not name link.data" in output
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "expected"),
+    [
+        ("[engin]\n", "engin", "did you mean 'engine'"),
+        ("[engine]\nburst = 'many'\n", "engine.burst", "integer"),
+        (
+            '[[strategies]]\nname = "a"\nrule = "macd_cros"\non = "1m"\n',
+            "strategies.a.rule",
+            "rules are: ",
+        ),
+        (
+            '[[strategies]]\nname = "a"\nrule = "macd_cross"\non = "7m"\n',
+            "strategies.a.on",
+            "clocks are: tick, trade, quote, 1m",
+        ),
+        (
+            '[[strategies]]\nname = "a"\nrule = "macd_cross"\non = "1m"\nparams = { fats = 1 }\n',
+            "strategies.a.params",
+            "fast",
+        ),
+    ],
+)
+def test_check_names_the_file_the_key_and_what_may_be_there(
+    tmp_path: Path, text: str, key: str, expected: str
+) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as raised:
+        run("check", "-c", str(file))
+    assert raised.value.file == str(file)
+    assert raised.value.key == key
+    assert expected in raised.value.expected
+
+
+def test_show_says_where_a_value_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEQIS__RISK__LIMITS__MAX_SIGNALS", "50")
+    shown = run("show", "-c", str(CONFIGS / "demo.toml"))
+    variable = "environment variable HEQIS__RISK__LIMITS__MAX_SIGNALS"
+    assert f"max_signals = 50  # {variable}" in shown
+    assert f"rate = 1500.0  # {CONFIGS / 'demo.toml'}" in shown
+    assert "\nmax_gross = 1000\n" in shown
+
+
+def test_show_as_json_is_a_configuration() -> None:
+    shown = orjson.loads(run("show", "-c", str(CONFIGS / "demo.toml"), "--json"))
+    assert Config.model_validate(shown) == load_config([CONFIGS / "demo.toml"])
+
+
+@pytest.mark.parametrize("name", ["default.toml", "demo.toml", "replay.toml"])
+def test_what_is_shown_loads_as_the_same_configuration(name: str) -> None:
+    config, origins = load_with_origins([CONFIGS / name], NO_ENVIRONMENT)
+    tree = tomllib.loads(config_toml(config, origins))
+    assert Config.model_validate(tree) == config
+
+
+def test_plugins_aliases_and_absent_tables_survive_being_shown() -> None:
+    config = Config.model_validate(
+        {
+            "plugins": ['odd "name".py'],
+            "gateway": {
+                "spool": {"directory": "a\\b", "rotate_interval": "90s"},
+                "source": {"kind": "log", "path": "日志.hql", "speed": 1e-3},
+            },
+            "risk": {"market": {"calendar_aliases": {"24 h": "24/7"}, "rulebook": "r.toml"}},
+            "strategies": [
+                {"name": "a", "rule": "r", "on": "1m", "params": {"x": 1.5, "deep": {"k y": True}}}
+            ],
+        }
+    )
+    assert Config.model_validate(tomllib.loads(config_toml(config))) == config
+
+
+@given(st.integers(0, 2**62))
+def test_durations_survive_being_written(value_ns: int) -> None:
+    text = duration_text(value_ns)
+    assert parse_duration_ns(text) == value_ns or value_ns > 2**53
+
+
+@given(
+    st.recursive(
+        st.one_of(
+            st.booleans(),
+            st.integers(-(2**63), 2**63 - 1),
+            st.floats(allow_nan=False),
+            st.text(st.characters(exclude_categories=["Cs"])),
+        ),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=4),
+            st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=4),
+        ),
+        max_leaves=12,
+    )
+)
+def test_any_value_survives_being_written(value: Any) -> None:
+    assert tomllib.loads(f"value = {value_toml(value)}")["value"] == value
+
+
+def test_a_value_without_a_form_is_refused() -> None:
+    with pytest.raises(TypeError, match="NoneType has no TOML form"):
+        value_toml(None)
