@@ -11,13 +11,21 @@ class WallClock:
     def __init__(self) -> None:
         self.offset_ns = 0
 
-    def wall_ns(self, ts_recv_ns: int) -> int:
-        """Return the time now, nanoseconds since the Unix epoch on the gateway's clock."""
+    def now_ns(self) -> int:
+        """Return nanoseconds since the Unix epoch on the gateway's clock."""
         return time.time_ns() + self.offset_ns
+
+    def wall_ns(self, ts_recv_ns: int, ts_send_ns: int) -> int:
+        """Return the tick's receive time plus what has passed since its frame was made.
+
+        That is the time now; and where a gateway plays recorded ticks with their recorded times,
+        it is the time now on their scale.
+        """
+        return ts_recv_ns + max(0, self.now_ns() - ts_send_ns)
 
     def total_ns(self, ts_intended_ns: int, burst_started_ns: int) -> int:
         """Return how long ago the tick should have left the gateway."""
-        return time.time_ns() + self.offset_ns - ts_intended_ns
+        return self.now_ns() - ts_intended_ns
 
 
 class TickClock:
@@ -25,7 +33,7 @@ class TickClock:
 
     __slots__ = ()
 
-    def wall_ns(self, ts_recv_ns: int) -> int:
+    def wall_ns(self, ts_recv_ns: int, ts_send_ns: int) -> int:
         """Return the tick's receive time."""
         return ts_recv_ns
 

@@ -118,7 +118,7 @@ class Ingest:
                 self._learn(wire, int(offsets[at - 1]))
 
     def _measure(self, count: int, woken_ns: int) -> None:
-        self._histograms.record_spans(_WIRE, self._clock.wall_ns(0), self._intended, count)
+        self._histograms.record_spans(_WIRE, self._clock.now_ns(), self._intended, count)
         self._histograms.record_repeat(_INGEST, time.perf_counter_ns() - woken_ns, count)
 
     def _learn(self, wire: npt.NDArray[np.uint8], offset: int) -> None:

@@ -246,10 +246,10 @@ class Pipeline:
     def _judge(self, candidate: Candidate, origins: Origins) -> Signal | None:
         began = _now()
         facts = self.strategies[candidate.strategy]
-        now = self.clock.wall_ns(candidate.ts_recv)
+        epoch, tick_seq, intended, sent, *_ = origins[candidate.row].item()
+        now = self.clock.wall_ns(candidate.ts_recv, sent)
         valid_until = candidate.ts_recv + facts.valid_for_ns
         verdict = self.gate.check(candidate, valid_until_ns=valid_until, now_wall_ns=now)
-        epoch, tick_seq, intended, *_ = origins[candidate.row].item()
         identity = self._ids_of(candidate).make(epoch, tick_seq)
         judged = _now()
         self.histograms.record_value(_GATE, judged - began)

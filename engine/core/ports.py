@@ -10,8 +10,8 @@ from engine.core.signals import Refusal, Signal
 class Clock(Protocol):
     """What time it is for the tick at hand."""
 
-    def wall_ns(self, ts_recv_ns: int) -> int:
-        """Return the wall clock on the gateway's scale; a replay stands at ``ts_recv_ns``."""
+    def wall_ns(self, ts_recv_ns: int, ts_send_ns: int) -> int:
+        """Return the time now on the tick's own scale; a replay stands at ``ts_recv_ns``."""
         ...
 
     def total_ns(self, ts_intended_ns: int, burst_started_ns: int) -> int:

@@ -17,6 +17,7 @@ from websockets.asyncio.client import connect
 from engine.composition import resolve
 from engine.config import Config
 from engine.core.errors import LinkError
+from engine.core.reasons import Reason
 from engine.daemon import Engine
 from engine.risk.rules import RiskState
 from feeds.gateway import Gateway
@@ -152,6 +153,16 @@ def test_stages_are_logged_to_an_hlog(tmp_path: Path) -> None:
     totals = read_hlog(config.engine.hlog).totals()
     assert {"wire", "ingest", "compute", "gate", "publish", "total", "loop"} <= set(totals)
     assert totals["wire"].total > 100
+
+
+def test_ticks_played_with_their_recorded_times_are_not_late(tmp_path: Path) -> None:
+    async def scene(engine: Engine, gateway: Gateway) -> None:
+        await wait_until(lambda: engine.ingest.pipeline.signals >= 5)
+        refusals = engine.ingest.pipeline.gate.refusals
+        assert refusals[Reason.DATA_LATE] == refusals[Reason.DATA_EXPIRED] == 0
+
+    source = {"kind": "simulator", "rate": 2_000, "instruments": 5, "times": "market"}
+    live(tmp_path, scene, gateway={"source": source})
 
 
 def test_a_second_engine_on_the_same_port_is_refused(tmp_path: Path) -> None:
