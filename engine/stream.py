@@ -27,6 +27,9 @@ from engine.stream_session import Session, StallMeter
 TOO_BIG: Final = 1009
 """Close code of the WebSocket library for a message above ``max_message_bytes``."""
 NS_PER_S: Final = 1_000_000_000
+LOGGER: Final = logging.getLogger("engine.stream.websockets")
+LOGGER.addFilter(lambda record: record.msg != "opening handshake failed")
+"""The library's own; a stranger's garbage is counted, and not a traceback in the log each time."""
 BACKLOG: Final = 512
 """Connections the kernel holds for us while we are busy."""
 
@@ -189,24 +192,17 @@ class SignalStream:
             close_timeout=config.close_timeout / NS_PER_S,
             max_size=config.max_message_bytes,
             write_limit=config.send_buffer_bytes,
-            logger=self._make_logger(),
-            create_connection=StreamConnection,
+            logger=LOGGER,
+            create_connection=self._make_connection,  # type: ignore[arg-type] # only ever called
         )
 
-    def _make_logger(self) -> logging.Logger:
-        """Count failed handshakes instead of logging a traceback for each."""
-        counters = self._core.counters
+    def _make_connection(self, *args: Any, **kwargs: Any) -> StreamConnection:
+        connection = StreamConnection(*args, **kwargs)
+        connection.on_failed = self._count_failed_handshake
+        return connection
 
-        def passes(record: logging.LogRecord) -> bool:
-            failed = record.msg == "opening handshake failed"
-            counters["handshakes_failed"] += failed
-            return not failed
-
-        # One logger a stream and outside the tree of names, so that its count is this stream's.
-        logger = logging.Logger("engine.stream.websockets", logging.ERROR)  # noqa: LOG001
-        logger.parent = logging.getLogger(__name__)
-        logger.addFilter(passes)
-        return logger
+    def _count_failed_handshake(self) -> None:
+        self.counters["handshakes_failed"] += 1
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Decide on a request before it becomes a connection: the one place for authentication."""

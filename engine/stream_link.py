@@ -39,6 +39,7 @@ class StreamConnection(ServerConnection):
         handed_bytes: Bytes given to the transport so far.
         on_room: Called when ``paused`` ends.
         on_shut: Called with code and reason to close the connection.
+        on_failed: Called when what came was no WebSocket handshake and no request we answer.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -46,6 +47,7 @@ class StreamConnection(ServerConnection):
         self.handed_bytes = 0
         self.on_room: Callable[[], None] | None = None
         self.on_shut: Callable[[int, str], None] | None = None
+        self.on_failed: Callable[[], None] | None = None
 
     def push(self, message: bytes) -> None:
         """Hand one message over; dropped if the connection is closing."""
@@ -66,6 +68,12 @@ class StreamConnection(ServerConnection):
         super().resume_writing()
         if self.on_room is not None:
             self.on_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note the end; called by the transport."""
+        super().connection_lost(exc)
+        if self.protocol.handshake_exc is not None and self.on_failed is not None:
+            self.on_failed()
 
     @property
     def buffered_bytes(self) -> int:
