@@ -12,20 +12,13 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from bench.market import market_instruments, market_ticks
 from bench.measuring import Figure, Outcome, report
 
 from engine.clock import WallClock
 from engine.composition import build_pipeline, resolve
 from engine.config import CONFIGS, load_config
-from engine.core.records import (
-    Board,
-    Instruments,
-    Schema,
-    TickKind,
-    Ticks,
-    empty_ticks,
-    instrument_row,
-)
+from engine.core.records import Schema, Ticks
 from engine.ingest import Ingest
 from feeds.burst import BurstDecoder
 from feeds.codec import encode_frame
@@ -37,35 +30,6 @@ BLOCK: Final = 1000
 BLOCKS: Final = 200
 TARGET_US: Final = 4.0
 SLOT: Final = 192
-START_NS: Final = 1_700_000_000_000_000_000
-
-
-def market_instruments(count: int) -> Instruments:
-    """Return crypto instruments."""
-    return np.concatenate(
-        [
-            instrument_row(f"S{i}.SIM", id=i, board=Board.CRYPTO, tick_size=0.01)
-            for i in range(count)
-        ]
-    )
-
-
-def market_ticks(count: int, instruments: int, interval_ns: int = 1_000_000) -> Ticks:
-    """Return quotes and trades of random walks, ``interval_ns`` apart, instrument by instrument."""
-    rng = np.random.default_rng(1)
-    ticks = empty_ticks(count)
-    at = np.arange(count)
-    ticks["kind"] = rng.choice([TickKind.TRADE, TickKind.QUOTE], count)
-    ticks["instrument"] = at % instruments
-    price = np.round(100 + np.cumsum(rng.normal(0, 0.002, count)), 2)
-    ticks["price"], ticks["size"] = price, rng.integers(1, 10, count)
-    ticks["turnover"] = ticks["price"] * ticks["size"]
-    ticks["side"] = rng.choice([-1, 1], count)
-    ticks["bid"], ticks["ask"] = price - 0.01, price + 0.01
-    ticks["bid_size"], ticks["ask_size"] = rng.integers(50, 100, (2, count))
-    ticks["ts_event"] = START_NS + at * interval_ns
-    ticks["ts_recv"] = ticks["ts_event"]
-    return ticks
 
 
 def single_frames(ticks: Ticks) -> npt.NDArray[np.uint8]:
