@@ -74,7 +74,9 @@ class PythonHost:
         self._trades = [h for h in self.hosted if h.strategy.wants_trades]
         self._quotes = [h for h in self.hosted if h.strategy.wants_quotes]
         self._listeners = [h for h in self.hosted if overrides(h.strategy, "on_signal")]
-        self._kinds = self._tick_kinds()
+        self._wanted = np.zeros(256, np.bool_)
+        self._wanted[self._tick_kinds()] = True
+        self._wants_ticks = bool(self._wanted.any())
 
     @property
     def listens(self) -> bool:
@@ -84,7 +86,7 @@ class PythonHost:
     @property
     def wants_ticks(self) -> bool:
         """Whether any of them wants trades or quotes."""
-        return bool(self._kinds)
+        return self._wants_ticks
 
     def start(self) -> None:
         """Call ``on_start`` of all."""
@@ -98,8 +100,7 @@ class PythonHost:
 
     def tick_rows(self, kinds: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
         """Return the rows of a burst that somebody wants, by the ticks' ``kind`` column."""
-        wanted = np.isin(kinds, self._kinds)
-        return np.flatnonzero(wanted)
+        return np.flatnonzero(self._wanted[kinds])
 
     def on_bar(self, record: np.void, values: npt.NDArray[np.float64]) -> list[Made]:
         """Hand over one closed bar; return what was proposed."""

@@ -88,13 +88,13 @@ class Strategy:
     """Base of Python strategies.
 
     Class attributes say what it is and what it wants; instances get ``params`` (the configured
-    ones over ``defaults``). Call ``buy`` or ``sell`` inside a callback to propose.
+    ones over ``defaults``). Call ``buy`` or ``sell`` inside a callback to propose. The clock of
+    ``on_bar`` is the ``on`` of the configuration.
 
     Attributes:
         name: What configurations call it.
         version: Goes into the signal id.
         defaults: Parameters and their default values.
-        on: The clock of ``on_bar``: a bar's name; the configuration may override it.
         wants_trades, wants_quotes: Subscribe to ticks.
     """
 
