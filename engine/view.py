@@ -43,6 +43,8 @@ TALL: Final = 36
 MAX_WIDTH: Final = 150
 """Wider lines are hard to follow with the eye."""
 MIN_SIGNALS: Final = 2
+_RATE_WIDTH: Final = 15
+"""So that the sparkline stands still."""
 _MAX_PROBLEMS: Final = 4
 _MANY_QUEUED: Final = 1000
 _SIDE_STYLES: Final = {"BUY": "bold green", "SELL": "bold red"}
@@ -146,6 +148,7 @@ def _health_line(state: ViewState, width: int, now_s: float) -> Text:
 def _rate_line(state: ViewState, width: int) -> Text:
     status = state.status
     rate = Text(f"{status.get('ticks_per_s', 0.0):,.0f}", "bold").append(" ticks/s", "not bold dim")
+    rate.append(" " * max(0, _RATE_WIDTH - rate.cell_len))
     count = Text(f"{format_count(status.get('ticks', 0))} ticks")
     bars = status.get("bars", {})
     closed = labelled("bars", "  ".join(f"{name} {format_count(n)}" for name, n in bars.items()))
