@@ -14,6 +14,7 @@ EXIT_USER: Final = 2
 MODULES: Final[tuple[str, ...]] = (
     "run",
     "top",
+    "tail",
     "engine",
     "gateway",
     "replay",
