@@ -1,5 +1,7 @@
 import asyncio
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -172,19 +174,22 @@ def test_signals_of_the_time_without_a_connection_are_resumed(tmp_path: Path) ->
 
 def test_an_unclean_restart_is_a_new_epoch_and_a_gap(tmp_path: Path) -> None:
     async def work() -> None:
-        async with rig(tmp_path / "first.db") as engine:
+        path = tmp_path / "j.db"
+        async with rig(path) as engine:
             port, epoch = engine.stream.port, engine.journal.epoch
             reader = await subscribed(engine.client())
             engine.emit(10)
             await reader.until_last(10)
-        # Another journal has an epoch of its own, as this one would after a crash.
-        async with rig(tmp_path / "second.db", port=port) as engine:
+        with closing(sqlite3.connect(path, isolation_level=None)) as crash:
+            crash.execute("UPDATE meta SET value = 0 WHERE key = 'clean'")
+        async with rig(path, port=port) as engine:
             assert engine.journal.epoch != epoch
             engine.emit(4)
             await reader.until(lambda: len(reader.seqs) == 14)
             [gap] = reader.gaps
             assert (gap.epoch, gap.from_seq, gap.to_seq) == (epoch, 11, None)
             assert gap.reason == "epoch_changed"
+            assert sorted(signal.seq for signal in gap.snapshot) == [5, 6, 7, 8, 9, 10]
             assert reader.seqs == [*range(1, 11), *range(1, 5)]
             assert reader.client.position == (engine.journal.epoch, 4)
             await reader.close()
