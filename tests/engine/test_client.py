@@ -184,6 +184,7 @@ def test_an_unclean_restart_is_a_new_epoch_and_a_gap(tmp_path: Path) -> None:
             crash.execute("UPDATE meta SET value = 0 WHERE key = 'clean'")
         async with rig(path, port=port) as engine:
             assert engine.journal.epoch != epoch
+            await reader.until(lambda: bool(reader.gaps))
             engine.emit(4)
             await reader.until(lambda: len(reader.seqs) == 14)
             [gap] = reader.gaps
