@@ -14,32 +14,14 @@ A sample is a tick or a finer bar, so bars of bars need no code of their own. Ru
   without a price gathered is forgotten. The bar ends with the last top of book.
 """
 
-from enum import IntEnum
 from typing import Final
 
 import numpy as np
 from numba import njit
 
 from engine.core.records import BAR
+from strategies.bar_spec import BarKind, PriceBasis
 from strategies.sample import book_into_sample_nb
-
-
-class BarKind(IntEnum):
-    """What fills a bar."""
-
-    TIME = 0
-    TICK = 1
-    VOLUME = 2
-    TURNOVER = 3
-
-
-class PriceBasis(IntEnum):
-    """Which samples give a bar its prices."""
-
-    AUTO = 0
-    TRADE = 1
-    MID = 2
-
 
 BAR_STATE: Final = np.dtype([("cur", BAR), ("end", "i8"), ("closed", "i8")], align=True)
 """The open bar (``cur.count`` is 0 when there is none). For a time bar, ``end``: that of the

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from engine.core.settings import DurationNs, Settings
-from strategies.bars import BarKind, PriceBasis
-from strategies.plan import MAX_RULES, BarSpec
+from strategies.bar_spec import BarKind, BarSpec, PriceBasis
 from strategies.spec import SAMPLE_CLOCKS
 
 MAX_BARS: Final = 32
+MAX_RULES: Final = 256
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,47}")
 
 

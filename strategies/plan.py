@@ -6,29 +6,16 @@ one instance.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 import numpy as np
 
 from engine.core.errors import ConfigError
 from engine.core.records import BAR
-from strategies.bars import BAR_PARAMS, BAR_STATE, BarKind, PriceBasis
+from strategies.bar_spec import BarSpec
+from strategies.bars import BAR_PARAMS, BAR_STATE
 from strategies.registry import Registry
 from strategies.sample import MARKET
 from strategies.spec import SAMPLE_CLOCKS, IndicatorSpec, Params, RuleSpec, Use, resolve_params
-
-MAX_RULES: Final = 256
-
-
-@dataclass(frozen=True, slots=True)
-class BarSpec:
-    """One kind of bar; ``interval_ns`` for time bars, ``size`` for the others."""
-
-    name: str
-    kind: BarKind
-    interval_ns: int = 0
-    size: float = 0.0
-    basis: PriceBasis = PriceBasis.AUTO
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from kernel_runs import Records
 from numba import njit
 
 from engine.core.records import BAR, instrument_row
-from strategies.bars import BarKind
+from strategies.bar_spec import BarKind, BarSpec
 from strategies.kernel import Kernel
-from strategies.plan import BarSpec, KernelPlan, RuleRequest, Watch, make_plan
+from strategies.plan import KernelPlan, RuleRequest, Watch, make_plan
 from strategies.registry import load_registry
 from strategies.spec import RuleSpec, Use
 

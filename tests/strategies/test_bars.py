@@ -13,9 +13,9 @@ from kernel_runs import Records, gap, heartbeat, quote, tick, trade
 from reference.bar_twin import BarTwin, MarketTwin
 
 from engine.core.records import BAR, TickKind, instrument_row
-from strategies.bars import BarKind, PriceBasis
+from strategies.bar_spec import BarKind, BarSpec, PriceBasis
 from strategies.kernel import Kernel
-from strategies.plan import BarSpec, make_plan
+from strategies.plan import make_plan
 from strategies.registry import Registry
 
 SECOND = 10**9

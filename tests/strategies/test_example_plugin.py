@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from kernel_runs import trade
 
-from strategies.bars import BarKind
+from strategies.bar_spec import BarKind, BarSpec
 from strategies.config import BarConfig, StrategyConfig
 from strategies.kernel import Kernel
-from strategies.plan import BarSpec, RuleRequest, Watch, make_plan
+from strategies.plan import RuleRequest, Watch, make_plan
 from strategies.registry import Registry, load_registry
 from strategies.spec import Use
 

@@ -17,9 +17,9 @@ from kernel_runs import Outputs, Records, as_bytes, gap, heartbeat, quote, tick,
 from engine.core.errors import PluginError
 from engine.core.records import TickFlag, TickKind, instrument_row
 from strategies import kernel as kernel_module
-from strategies.bars import BarKind
+from strategies.bar_spec import BarKind, BarSpec
 from strategies.kernel import Kernel
-from strategies.plan import BarSpec, Watch, make_plan
+from strategies.plan import Watch, make_plan
 from strategies.registry import Registry, load_registry
 from strategies.spec import Use
 

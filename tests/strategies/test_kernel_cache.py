@@ -170,10 +170,11 @@ def test_pruning_that_fails_leaves_the_cache_in_use(
 
 
 PLAN = """
-from strategies.bars import BarKind
+from strategies.bar_spec import BarKind
 from strategies.codegen import bindings_of, generate
 from strategies.kernel_cache import kernel_key, load_module
-from strategies.plan import BarSpec, RuleRequest, make_plan
+from strategies.bar_spec import BarSpec
+from strategies.plan import RuleRequest, make_plan
 from strategies.registry import load_registry
 bars = [BarSpec("1s", BarKind.TIME, interval_ns=10**9)]
 plan = make_plan(load_registry(), bars, [RuleRequest("m", "macd_cross", "1s")])

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from engine.core.errors import ConfigError
-from strategies.bars import BarKind
-from strategies.plan import BarSpec, KernelPlan, RuleRequest, Watch, make_plan
+from strategies.bar_spec import BarKind, BarSpec
+from strategies.plan import KernelPlan, RuleRequest, Watch, make_plan
 from strategies.registry import Registry, load_registry
 from strategies.spec import Param, Use, resolve_params
 

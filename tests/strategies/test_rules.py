@@ -13,9 +13,9 @@ from kernel_runs import Outputs, Records, gap, tick
 from reference.rule_twin import TWINS, Proposed
 
 from engine.core.records import CANDIDATE, TickKind
-from strategies.bars import BarKind
+from strategies.bar_spec import BarKind, BarSpec
 from strategies.kernel import Kernel
-from strategies.plan import BarSpec, KernelPlan, RuleInstance, RuleRequest, Watch, make_plan
+from strategies.plan import KernelPlan, RuleInstance, RuleRequest, Watch, make_plan
 from strategies.registry import load_registry
 
 EACH = BarSpec("each", BarKind.TICK, size=2)

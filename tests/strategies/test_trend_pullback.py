@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import pytest
 
 from engine.core.signals import Signal
-from strategies.bars import BarKind
+from strategies.bar_spec import BarKind, BarSpec
 from strategies.examples.trend_pullback import TrendPullback
-from strategies.plan import BarSpec, Watch, make_plan
+from strategies.plan import Watch, make_plan
 from strategies.python_strategy import Bar, Proposal, QuoteTick, TradeTick
 from strategies.registry import load_registry
 
