@@ -21,7 +21,7 @@ from engine.core.signals import Refusal, Signal
 from engine.journal_schema import Record, RefusalSampler, SampledRefusal, make_event
 from engine.journal_store import JournalStore
 from engine.stream_config import JournalConfig
-from engine.stream_ring import SignalEntry
+from engine.stream_ring import SignalEntry, make_entry
 
 COUNTERS: Final = (
     "appended", "committed", "commits", "known_again", "refusals", "refusals_sampled_out",
@@ -194,6 +194,20 @@ class Journal:
         except sqlite3.Error as error:
             raise JournalError(f"{self.path}: cannot be read: {error}") from error
 
+    async def read_published(self, epoch: int, from_seq: int, limit: int) -> list[SignalEntry]:
+        """Return like ``read_signals``, then those that still wait for the disk.
+
+        Live clients have seen these already; one that resumes need not miss them.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        queued = self._queued(epoch, from_seq, limit)
+        page = await self.read_signals(epoch, from_seq, limit)
+        last = page[-1].seq if page else from_seq - 1
+        later = [make_entry(signal) for signal in queued if signal.seq > last]
+        return (page + later)[:limit]
+
     async def read_newest(self, limit: int) -> list[SignalEntry]:
         """Return the last ``limit`` committed signals, of any epoch, oldest first.
 
@@ -219,6 +233,11 @@ class Journal:
             return await store.knows(signal_id)
         except sqlite3.Error as error:
             raise JournalError(f"{self.path}: cannot be read: {error}") from error
+
+    def _queued(self, epoch: int, from_seq: int, limit: int) -> list[Signal]:
+        signals = (record for record in self._queue if isinstance(record, Signal))
+        due = (s for s in signals if s.epoch == epoch and s.seq >= from_seq)
+        return list(islice(due, limit))
 
     def _opened(self) -> JournalStore:
         if self._store is None:

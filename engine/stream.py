@@ -37,12 +37,12 @@ BACKLOG: Final = 512
 class SignalStore(Protocol):
     """Where signals older than the ring are read from; the journal is one."""
 
-    async def read_signals(self, epoch: int, from_seq: int, limit: int) -> list[SignalEntry]:
-        """Return committed signals of an epoch from ``from_seq`` on, in order."""
+    async def read_published(self, epoch: int, from_seq: int, limit: int) -> list[SignalEntry]:
+        """Return what is kept of an epoch's signals from ``from_seq`` on, in order."""
         ...
 
     async def read_newest(self, limit: int) -> list[SignalEntry]:
-        """Return the last committed signals of any epoch, oldest first."""
+        """Return the last signals of any epoch, oldest first."""
         ...
 
 
@@ -293,7 +293,7 @@ class SignalStream:
             await asyncio.sleep(0)
             return []
         try:
-            return await self._store.read_signals(epoch, from_seq, self._config.page_rows)
+            return await self._store.read_published(epoch, from_seq, self._config.page_rows)
         except JournalError:
             self.counters["page_errors"] += 1
             return []

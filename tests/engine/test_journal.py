@@ -250,6 +250,30 @@ def test_a_lock_held_by_another_process_is_an_alarm_until_it_is_gone(tmp_path: P
     run(work)
 
 
+def test_what_waits_for_the_disk_can_be_read_by_those_who_resume(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    config = FAST.model_copy(update={"busy_timeout": 1_000_000})
+
+    async def work() -> None:
+        async with Journal(path, config) as journal:
+            append(journal, 5)
+            await journal.flush()
+            intruder = sqlite3.connect(path, isolation_level=None)
+            intruder.execute("BEGIN IMMEDIATE")
+            for _ in range(5):
+                append(journal, 1)
+                journal.append_event("state", {}, 0)
+            epoch = journal.epoch
+            assert await journal.read_published(epoch, 3, 5) == entries(epoch, range(3, 8))
+            assert await journal.read_published(epoch, 8, 100) == entries(epoch, range(8, 11))
+            assert await journal.read_published(epoch, 1, 4) == entries(epoch, range(1, 5))
+            assert await journal.read_published(epoch + 1, 1, 4) == []
+            intruder.execute("ROLLBACK")
+            intruder.close()
+
+    run(work)
+
+
 def test_a_journal_that_cannot_be_written_is_closed_as_unclean(tmp_path: Path) -> None:
     path = tmp_path / "j.db"
     config = FAST.model_copy(update={"busy_timeout": 1_000_000, "close_timeout": 50_000_000})
