@@ -6,7 +6,7 @@ import gc
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from engine.config import Config
 from engine.core.records import Instruments
 from engine.ingest import Ingest
 from engine.journal import Journal
+from engine.latency_log import LatencyLog
 from engine.recorder import Recorder
 from engine.risk.rules import RiskState
 from engine.sinks import LiveSink
@@ -24,9 +25,7 @@ from engine.stream import Health, SignalStream
 from feeds.burst import BurstDecoder
 from feeds.control import ControlClient
 from feeds.link import TickReceiver
-from latency.counts import StageCounts
 from latency.histogram import StageHistograms
-from latency.hlog import HlogWriter
 from latency.stall import LoopWatch, StallMeter
 
 _log = logging.getLogger(__name__)
@@ -54,6 +53,12 @@ class Engine:
         self._clock = WallClock()
         self._histograms = StageHistograms()
         self._watch = LoopWatch(StallMeter(self.config.engine.stall_budget))
+        self._latency_log = LatencyLog(
+            self.config.engine.hlog,
+            self.config.engine.hlog_interval,
+            self._histograms,
+            self._watch.meter,
+        )
         self._stack = contextlib.AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self.ready_s = 0.0
@@ -108,6 +113,7 @@ class Engine:
             stream=self.stream,
             histograms=self._histograms,
             watch=self._watch,
+            latency_log=self._latency_log,
         )
         pipeline.host.start()
         stack.callback(pipeline.host.stop)
@@ -184,13 +190,13 @@ class Engine:
             rounds.append((FLUSH_INTERVAL_S, self.ingest.recorder.flush))
         for interval_s, act in rounds:
             self._start(_every(interval_s, act), stack)
-        if config.hlog is not None:
-            self._start(self._log_latency(config.hlog), stack)
+        self._start(self._latency_log.run(), stack)
 
     def _start(
         self, coroutine: Coroutine[Any, Any, None], stack: contextlib.AsyncExitStack
     ) -> None:
         task = asyncio.create_task(coroutine)
+        task.add_done_callback(self._on_task_end)
         self._tasks.append(task)
 
         async def end() -> None:
@@ -198,6 +204,12 @@ class Engine:
             await asyncio.gather(task, return_exceptions=True)
 
         stack.push_async_callback(end)
+
+    def _on_task_end(self, task: asyncio.Task[None]) -> None:
+        """Tell of a task that ended by itself; trading goes on, health says so."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a background task failed", exc_info=error)
+            self.board.failures.append(f"{type(error).__name__}: {error}")
 
     def _correct_clock(self) -> None:
         """Follow the gateway's clock where it is certain to differ from ours."""
@@ -209,25 +221,6 @@ class Engine:
 
     def _tell_status(self) -> None:
         self.stream.publish_status(self.board.status())
-
-    async def _log_latency(self, path: Path) -> None:
-        """Append to the ``.hlog``, one stage a turn of the loop."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        began = time.time_ns()
-        with HlogWriter(path, began) as writer:
-            try:
-                while True:
-                    await asyncio.sleep(self.config.engine.hlog_interval / NS_PER_S)
-                    parts, ended = self._take_interval(), time.time_ns()
-                    for stage, counts in parts.items():
-                        writer.append(stage, counts, began, ended)
-                        await asyncio.sleep(0)
-                    began = ended
-            finally:
-                writer.append_all(self._take_interval(), began, time.time_ns())
-
-    def _take_interval(self) -> dict[str, StageCounts]:
-        return {**self._histograms.take_interval(), **self._watch.meter.take_interval()}
 
 
 async def _every(interval_s: float, act: Callable[[], None]) -> None:
@@ -254,10 +247,3 @@ async def run_engine(
             on_ready(engine)
         await stop.wait()
         _log.info("stopping")
-
-
-@contextlib.asynccontextmanager
-async def live_engine(blueprint: Blueprint) -> AsyncIterator[Engine]:
-    """Run an engine around a block; for programs that embed one."""
-    async with Engine(blueprint) as engine:
-        yield engine

@@ -9,11 +9,12 @@ import psutil
 
 from engine.ingest import Ingest
 from engine.journal import Journal
+from engine.latency_log import LatencyLog
 from engine.risk.rules import RiskState
 from engine.sinks import LiveSink
 from engine.stream import Health, SignalStream
 from feeds.control import ControlClient
-from latency.counts import StageCounts
+from latency.counts import StageSummary
 from latency.histogram import StageHistograms
 from latency.stall import LoopWatch
 
@@ -33,6 +34,7 @@ class StatusBoard:
         stream: SignalStream,
         histograms: StageHistograms,
         watch: LoopWatch,
+        latency_log: LatencyLog,
     ) -> None:
         self._ingest = ingest
         self._sink = sink
@@ -40,10 +42,12 @@ class StatusBoard:
         self._stream = stream
         self._histograms = histograms
         self._watch = watch
+        self._latency_log = latency_log
+        self.failures: list[str] = []
+        """Background tasks that ended by themselves, each with its error."""
         self._process = psutil.Process(os.getpid())
         self._started_ns = time.perf_counter_ns()
         self._before = (self._started_ns, 0, 0)
-        self._cumulative: dict[str, StageCounts] = {}
         self.control: ControlClient | None = None
 
     def problems(self) -> list[str]:
@@ -67,6 +71,9 @@ class StatusBoard:
         recorder = self._ingest.recorder
         if recorder is not None and recorder.failed:
             found.append(f"recording ended: {recorder.failed}")
+        if self._latency_log.failed:
+            found.append(f"latency log ended: {self._latency_log.failed}")
+        found += [f"a background task failed: {failure}" for failure in self.failures]
         return found
 
     def health(self) -> Health:
@@ -106,7 +113,8 @@ class StatusBoard:
             "refusals": dict(self._sink.refusals),
             "input": self._ingest.decoder.count_by_name(),
             "strategy_failures": pipeline.host.failures(),
-            "latency": self._latency(),
+            "latency": _told(self._histograms.summary()),
+            "latency_recent": _told(self._latency_log.recent),
             "loop": {"stalls": self._watch.meter.stalls, "worst_ns": self._watch.meter.worst_ns},
             "clock": self._clock(),
             "clients": self._stream.clients,
@@ -115,22 +123,22 @@ class StatusBoard:
             "rss_bytes": self._process.memory_info().rss,
         }
 
-    def _latency(self) -> Mapping[str, Any]:
-        summary = self._histograms.summary()
-        return {
-            name: {
-                "count": one.count,
-                "p50": one.p50,
-                "p99": one.p99,
-                "p99_9": one.p99_9,
-                "max": one.max,
-                "clock_faults": one.clock_faults,
-            }
-            for name, one in summary.items()
-        }
-
     def _clock(self) -> Mapping[str, int] | None:
         offset = self.control.offset if self.control is not None else None
         if offset is None:
             return None
         return {"offset_ns": offset.offset_ns, "error_bound_ns": offset.error_bound_ns}
+
+
+def _told(summaries: Mapping[str, StageSummary]) -> Mapping[str, Any]:
+    return {
+        name: {
+            "count": one.count,
+            "p50": one.p50,
+            "p99": one.p99,
+            "p99_9": one.p99_9,
+            "max": one.max,
+            "clock_faults": one.clock_faults,
+        }
+        for name, one in summaries.items()
+    }

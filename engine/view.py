@@ -81,7 +81,8 @@ def status_line(state: ViewState) -> str:
     """Return the state in one line, for an output that is not a terminal."""
     status = state.status
     problems = "; ".join(_problem_texts(state))
-    total = status.get("latency", {}).get("total", {})
+    stages = status.get("latency_recent") or status.get("latency", {})
+    total = stages.get("total", {})
     parts = [
         "healthy" if status.get("healthy") else "not healthy",
         *([problems] if problems else []),
@@ -252,11 +253,13 @@ def _signal_cells(signal: Signal, *, wide: bool) -> list[Cell]:
 
 def _figures(status: Mapping[str, Any], width: int, height: int) -> list[Text]:
     """Return the stage percentiles with the refusals on their right."""
-    stages = status.get("latency", {})
+    whole, recent = status.get("latency", {}), status.get("latency_recent", {})
+    stages = {name: recent.get(name, {}) for name in whole} if recent else whole
+    title = "latency, last minute" if recent else "latency since the start"
     right = width - _STAGES_WIDTH
     rows = 1 + len(stages) + (6 if height >= TALL else 0)
     latency = [
-        rule(Text("latency since the start", "bold"), _STAGES_WIDTH - 2),
+        rule(Text(title, "bold"), _STAGES_WIDTH - 2),
         heading(_STAGE_COLUMNS),
         *(row(_stage_cells(name, stage), _STAGE_COLUMNS) for name, stage in stages.items()),
     ]
