@@ -11,7 +11,6 @@ import json
 import statistics
 import tempfile
 import time
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,12 +18,13 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import uvloop
+from bench.live_config import demo_tree
 from bench.market import market_instruments
 from bench.measuring import Figure, Outcome, report, say
 from bench.processes import ROOT, Child, free_endpoint, write_config
 from bench.tick_injector import MARK
 
-from engine.config import CONFIGS, Config
+from engine.config import Config
 from feeds.codec import encode_instruments
 from feeds.control import ControlServer
 from feeds.control_desk import ControlDesk, StreamFacts
@@ -51,14 +51,11 @@ class Run(NamedTuple):
 
 def engine_config(directory: Path, data: str, control: str) -> Config:
     """Return the demo's configuration with the marked rule beside its own."""
-    tree: dict[str, Any] = tomllib.loads((CONFIGS / "demo.toml").read_text(encoding="utf-8"))
+    tree = demo_tree(directory)
     marked = {"name": "marked", "rule": "marked_trade", "on": "trade", "params": {"mark": MARK}}
     tree["plugins"] = [*tree.get("plugins", []), str(ROOT / "tests/bench/marked_trade.py")]
     tree["strategies"] = [*tree["strategies"], marked]
     tree["link"] = {"data": data, "control": control}
-    tree["stream"] = {"port": 0}
-    tree["journal"] = {"path": str(directory / "journal.db")}
-    tree["engine"] = {"hlog": str(directory / "latency.hlog")}
     tree["risk"]["limits"]["cool_down"] = "1s"
     return Config.model_validate(tree)
 

@@ -11,12 +11,13 @@ import uvloop
 from websockets.asyncio.client import connect
 
 
-async def listen(url: str, strategy: str) -> list[tuple[int, bytes]]:
+async def listen(url: str, strategies: list[str]) -> list[tuple[int, bytes]]:
     """Return arrival, wall ns, and bytes of every message until standard input ends."""
     ended = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     came: list[tuple[int, bytes]] = []
     async with connect(url, compression=None, ping_interval=None) as client:
-        await client.send(orjson.dumps({"type": "subscribe", "strategies": [strategy]}).decode())
+        wish = {"type": "subscribe", "strategies": strategies or None}
+        await client.send(orjson.dumps(wish).decode())
         while b'"subscribed"' not in await client.recv(decode=False):
             pass
         sys.stdout.write("listening\n")
@@ -40,10 +41,10 @@ def main() -> None:
     """Listen, then print ``[ts_event, latency]`` of every signal as JSON, ns."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url")
-    parser.add_argument("strategy")
+    parser.add_argument("strategies", nargs="*")
     arguments = parser.parse_args()
     found = []
-    for came_ns, data in uvloop.run(listen(arguments.url, arguments.strategy)):
+    for came_ns, data in uvloop.run(listen(arguments.url, arguments.strategies)):
         message = orjson.loads(data)
         if message["type"] == "signal":
             due_ns = message["signal"]["ts_event"]
