@@ -22,6 +22,7 @@ from engine.risk.rules import RiskState
 from engine.sinks import LiveSink
 from engine.status import StatusBoard
 from engine.stream import Health, SignalStream
+from engine.stream_messages import GateState
 from feeds.burst import BurstDecoder
 from feeds.control import ControlClient
 from feeds.link import TickReceiver
@@ -85,7 +86,12 @@ class Engine:
         )
         epoch, next_seq = self.journal.epoch, self.journal.next_seq
         self.stream = SignalStream(
-            config.stream, epoch=epoch, next_seq=next_seq, store=self.journal, health=self._health
+            config.stream,
+            epoch=epoch,
+            next_seq=next_seq,
+            store=self.journal,
+            health=self._health,
+            set_state=self._on_set_state,
         )
         sink = LiveSink(self.journal, self.stream)
         pipeline = build_pipeline(
@@ -173,6 +179,11 @@ class Engine:
         pipeline.gate.set_state(state)
         fields = {"from": before.value, "to": state.value, "by": who}
         pipeline.sink.on_event("operator_state", 0, fields)
+
+    def _on_set_state(self, state: GateState) -> GateState:
+        before: GateState = self.ingest.pipeline.gate.state.value
+        self.set_state(RiskState(state), "stream")
+        return before
 
     def _health(self) -> Health:
         return self.board.health()

@@ -14,12 +14,13 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+from websockets.typing import Origin
 
 from engine.core.errors import JournalError, StreamError
 from engine.core.signals import Signal
 from engine.stream_config import StreamConfig
 from engine.stream_link import StreamConnection
-from engine.stream_messages import CloseCode
+from engine.stream_messages import CloseCode, GateState
 from engine.stream_protocol import StreamCore
 from engine.stream_ring import SignalEntry, SignalRing, make_entry
 from engine.stream_session import Session, StallMeter
@@ -64,6 +65,7 @@ class SignalStream:
         next_seq: Sequence number of the first signal that will be published.
         store: Where older signals are read from; without one they are gaps.
         health: Answers ``GET /health``.
+        set_state: Carries out an operator's command on the risk gate; returns the state before.
     """
 
     def __init__(
@@ -74,12 +76,13 @@ class SignalStream:
         next_seq: int = 1,
         store: SignalStore | None = None,
         health: Callable[[], Health] | None = None,
+        set_state: Callable[[GateState], GateState] | None = None,
     ) -> None:
         self._config = config
         self._store = store
         self._health = health
         ring = SignalRing(epoch, next_seq - 1, config.ring_signals, config.snapshot_keys)
-        self._core = StreamCore(config, ring, self._wake, self._wake_pager)
+        self._core = StreamCore(config, ring, self._wake, self._wake_pager, set_state)
         self._connections: dict[Session, tuple[StreamConnection, StallMeter]] = {}
         self._working = False
         self._page_wanted = asyncio.Event()
@@ -184,6 +187,7 @@ class SignalStream:
             sock=listener,
             backlog=BACKLOG,
             process_request=self._admit,
+            origins=[None, *(Origin(origin) for origin in config.allowed_origins)],
             compression=None,
             server_header=None,
             open_timeout=config.open_timeout / NS_PER_S,

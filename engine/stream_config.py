@@ -32,6 +32,9 @@ class StreamConfig(Settings):
     host: str = "127.0.0.1"
     port: int = Field(default=8765, ge=0, le=65535)
     """0 takes a free port."""
+    allowed_origins: tuple[str, ...] = ()
+    """Web pages that may connect, as their ``Origin`` says; programs send none and always may. A
+    page that is not listed is refused: it could be any page open in a browser on this machine."""
     heartbeat_interval: PositiveNs = 2_000_000_000
     ring_signals: Count = 8192
     """Newest signals kept encoded in memory; a client that asks for older ones is served from

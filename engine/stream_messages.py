@@ -21,6 +21,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=128)]
 Sequence = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 OnSlow = Literal["disconnect", "conflate"]
 Topic = Literal["signals", "status"]
+GateState = Literal["active", "reducing", "halted"]
 
 
 class CloseCode(IntEnum):
@@ -78,7 +79,14 @@ class Ping(Struct, tag_field="type", tag="ping", forbid_unknown_fields=True, fro
     id: Annotated[str, Meta(max_length=128)] = ""
 
 
-ClientMessage = Subscribe | Unsubscribe | Ping
+class SetState(Struct, tag_field="type", tag="set_state", forbid_unknown_fields=True, frozen=True):
+    """An operator's command on the risk gate; answered by ``state``, and journaled."""
+
+    state: GateState
+    id: Annotated[str, Meta(max_length=128)] = ""
+
+
+ClientMessage = Subscribe | Unsubscribe | Ping | SetState
 
 
 class Welcome(Struct, tag_field="type", tag="welcome", frozen=True):
@@ -162,6 +170,14 @@ class Pong(Struct, tag_field="type", tag="pong", frozen=True):
     ts: int
 
 
+class StateMessage(Struct, tag_field="type", tag="state", frozen=True):
+    """Answer to ``set_state``: what the risk gate is now, and was before."""
+
+    id: str
+    state: GateState
+    previous: GateState
+
+
 class ErrorMessage(Struct, tag_field="type", tag="error", frozen=True):
     """What was wrong with a client's message."""
 
@@ -171,7 +187,7 @@ class ErrorMessage(Struct, tag_field="type", tag="error", frozen=True):
 
 ServerMessage = (
     Welcome | Subscribed | Unsubscribed | SignalMessage | GapMessage | SnapshotMessage
-    | Heartbeat | StatusMessage | Pong | ErrorMessage
+    | Heartbeat | StatusMessage | Pong | StateMessage | ErrorMessage
 )  # fmt: skip
 
 encode: Final = msgspec.json.Encoder().encode

@@ -17,9 +17,11 @@ from engine.stream_messages import (
     CloseCode,
     ErrorMessage,
     GapReason,
+    GateState,
     Heartbeat,
     Ping,
     Pong,
+    StateMessage,
     StatusMessage,
     Subscribe,
     Subscribed,
@@ -34,6 +36,7 @@ from engine.stream_session import Link, Session, TokenBucket
 from engine.stream_subscription import SignalFilter, Subscription, SubscriptionState
 
 COUNTERS: Final = (
+    "commands",
     "connections",
     "disconnections",
     "refused_connections",
@@ -71,7 +74,8 @@ class StreamCore:
     """All sessions of one stream.
 
     Owned by the loop thread. ``wake`` is called when ``work`` has something to do and
-    ``wake_pager`` when ``next_page`` has.
+    ``wake_pager`` when ``next_page`` has. ``set_state`` carries out an operator's command and
+    returns the state before; without it commands are refused.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class StreamCore:
         ring: SignalRing,
         wake: Callable[[], None],
         wake_pager: Callable[[], None],
+        set_state: Callable[[GateState], GateState] | None = None,
     ) -> None:
         self.ring = ring
         self.sessions: set[Session] = set()
@@ -87,6 +92,7 @@ class StreamCore:
         self._config = config
         self._wake = wake
         self._wake_pager = wake_pager
+        self._set_state = set_state
         self._live: dict[Subscription, Session] = {}
         self._ready: deque[Place] = deque()
         self._paging: deque[Place] = deque()
@@ -276,6 +282,12 @@ class StreamCore:
             self._unsubscribe(session, message)
         elif isinstance(message, Ping):
             session.link.push(encode(Pong(message.id, wall_ns)))
+        elif self._set_state is None:
+            self._count_bad(session, "no_commands", "commands are not taken here")
+        else:
+            previous = self._set_state(message.state)
+            self.counters["commands"] += 1
+            session.link.push(encode(StateMessage(message.id, message.state, previous)))
 
     def _subscribe(self, session: Session, message: Subscribe) -> None:
         if message.id in session.names:

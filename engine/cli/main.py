@@ -16,6 +16,7 @@ MODULES: Final[tuple[str, ...]] = (
     "top",
     "tail",
     "engine",
+    "state",
     "gateway",
     "replay",
     "import_",

@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Callable
 from typing import Any, get_args
 
 import jsonschema
@@ -11,7 +12,13 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from engine.stream import SignalStream
 from engine.stream_config import StreamConfig
-from engine.stream_messages import ClientMessage, GapReason, ServerMessage, decode_client
+from engine.stream_messages import (
+    ClientMessage,
+    GapReason,
+    GateState,
+    ServerMessage,
+    decode_client,
+)
 
 CONTRACT = Contract()
 
@@ -73,6 +80,7 @@ def test_every_message_a_real_server_sends_is_as_the_document_says() -> None:
     async def talk(connection: ClientConnection, stream: SignalStream) -> None:
         for message in (
             {"type": "ping", "id": "x"},
+            {"type": "set_state", "state": "reducing"},
             {"type": "subscribe", "epoch": 8, "from_seq": 5, "topics": ["signals", "status"]},
             {"type": "subscribe", "id": "far", "from_seq": 1000, "epoch": 9},
         ):
@@ -89,7 +97,11 @@ def test_every_message_a_real_server_sends_is_as_the_document_says() -> None:
 
     async def main() -> None:
         config = StreamConfig(port=0, heartbeat_interval=50_000_000, check_interval=20_000_000)
-        async with asyncio.timeout(20), SignalStream(config, epoch=9) as stream:
+        halt: Callable[[GateState], GateState] = lambda _wanted: "active"  # noqa: E731
+        async with (
+            asyncio.timeout(20),
+            SignalStream(config, epoch=9, set_state=halt) as stream,
+        ):
             for seq in range(1, 4):
                 stream.publish(make_signal(9, seq))
             async with connect(f"ws://127.0.0.1:{stream.port}", close_timeout=1) as connection:

@@ -2,6 +2,8 @@
 
 import asyncio
 import sqlite3
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +15,8 @@ import uvloop
 import zmq
 from live_cases import free_endpoints, live_tree, read_health, wait_until
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin
 
 from engine.composition import resolve
 from engine.config import Config
@@ -95,6 +99,34 @@ def test_health_follows_the_gateway(tmp_path: Path) -> None:
         assert "the gateway is not heard" in facts["problems"]
 
     live(tmp_path, scene, link={"peer_timeout": "300ms", "ping_interval": "50ms"})
+
+
+def test_an_operator_halts_over_the_stream_and_it_is_journaled(tmp_path: Path) -> None:
+    async def scene(engine: Engine, gateway: Gateway) -> None:
+        url = f"ws://127.0.0.1:{engine.stream.port}"
+        command = [sys.executable, "-m", "engine.cli", "state", "halted", url]
+        process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
+        told, _ = await process.communicate()
+        assert (process.returncode, told) == (0, b"the risk gate is halted; it was active\n")
+        assert engine.ingest.pipeline.gate.state is RiskState.HALTED
+
+    config = live(tmp_path, scene)
+    rows = sqlite3.connect(config.journal.path).execute(
+        "SELECT fields FROM events WHERE kind = 'operator_state'"
+    )
+    (fields,) = next(rows)
+    assert orjson.loads(fields) == {"from": "active", "to": "halted", "by": "stream"}
+
+
+def test_a_web_page_is_refused_unless_it_is_listed(tmp_path: Path) -> None:
+    async def scene(engine: Engine, gateway: Gateway) -> None:
+        url = f"ws://127.0.0.1:{engine.stream.port}"
+        with pytest.raises(InvalidStatus):
+            await connect(url, origin=Origin("http://evil.example"))
+        async with connect(url, origin=Origin("http://desk.example")) as client:
+            assert orjson.loads(await client.recv())["type"] == "welcome"
+
+    live(tmp_path, scene, stream={"allowed_origins": ["http://desk.example"]})
 
 
 def test_a_halted_engine_lets_nothing_through_and_says_so(tmp_path: Path) -> None:
