@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from engine.clock import WallClock
 from engine.core.errors import FrameError
-from engine.core.records import Instruments, Schema, id_bound
+from engine.core.records import INSTRUMENT, Instruments, Schema, id_bound
 from engine.pipeline import Pipeline
 from engine.recorder import Recorder
 from feeds.burst import BurstDecoder
-from feeds.codec import decode_frame
+from feeds.codec import decode_frame, merge_instruments
 from latency.histogram import StageHistograms
 from latency.stages import Stage
 
@@ -41,6 +41,8 @@ class Ingest:
         bursts: Bursts taken.
         last_data_ns: Monotonic time of the last burst, 0 before the first.
         faults: Bursts that ended in an error of ours.
+        refused_definitions: Why definitions of the stream were refused, "" if none were. What an
+            instrument id means is no longer certain then, so the engine is halted.
     """
 
     def __init__(
@@ -59,9 +61,11 @@ class Ingest:
         self.bursts = 0
         self.last_data_ns = 0
         self.faults = 0
+        self.refused_definitions = ""
         self._clock = clock
         self._histograms = histograms
         self._intended = decoder.origins["ts_intended"]
+        self._defined: Instruments = np.zeros(0, INSTRUMENT)
         self._on_fault = on_fault
 
     def define(self, instruments: Instruments) -> None:
@@ -72,6 +76,7 @@ class Ingest:
 
     def _define(self, instruments: Instruments) -> None:
         """Ticks of instruments beyond the kernel's capacity stay unknown, and are refused."""
+        self._defined = merge_instruments(self._defined, instruments)
         self.pipeline.define(instruments)
         known = min(id_bound(instruments), self.pipeline.kernel.instruments)
         self.decoder.known_instruments = max(self.decoder.known_instruments, known)
@@ -125,4 +130,6 @@ class Ingest:
         try:
             self._define(decode_frame(wire.data, offset).records)
         except FrameError as error:
-            _log.warning("instrument definitions refused: %s", error)
+            self.refused_definitions = f"instrument definitions refused: {error}"
+            _log.error("%s; if the gateway's are right, restart", self.refused_definitions)
+            self._on_fault(self.refused_definitions)

@@ -31,12 +31,14 @@ class Recorder:
 
     Attributes:
         frames: Frames kept.
+        left_out: Frames that a log does not take: definitions that contradict those before.
         failed: Why the recording ended, "" while it goes on.
     """
 
     def __init__(self, path: Path, decoder: BurstDecoder, *, epoch: int, rotate_bytes: int) -> None:
         self.path = path
         self.frames = 0
+        self.left_out = 0
         self.failed = ""
         self._decoder = decoder
         self._bad = 0
@@ -67,8 +69,7 @@ class Recorder:
             at = int(offsets[index])
             frame = view[at : at + int(lengths[index])]
             if not doubtful or _is_good(frame):
-                self._try(lambda frame=frame: self._writer.append_frame(frame))  # type: ignore[misc]  # bound now
-                self.frames += 1
+                self.frames += self._try(lambda frame=frame: self._writer.append_frame(frame))  # type: ignore[misc]  # bound now
 
     def flush(self) -> None:
         """Hand what waits to the operating system."""
@@ -83,17 +84,22 @@ class Recorder:
     def _bad_frames(self) -> int:
         return sum(self._decoder.counters[_FAULTS].tolist())
 
-    def _try(self, write: Write) -> None:
+    def _try(self, write: Write) -> bool:
         try:
             write()
         except LogError as error:
             self.failed = str(error)
             _log.exception("recording ended")
+            return False
+        except FrameError as error:
+            self.left_out += 1
+            _log.warning("left out of the recording: %s", error)
+            return False
+        return True
 
 
 def _is_good(frame: memoryview) -> bool:
     try:
-        decode_frame(frame)
+        return decode_frame(frame).length == len(frame)
     except FrameError:
         return False
-    return True

@@ -56,6 +56,8 @@ class StatusBoard:
         gate = self._ingest.pipeline.gate
         if self._ingest.faults:
             found.append(f"the duty cycle failed {self._ingest.faults} times")
+        if self._ingest.refused_definitions:
+            found.append(self._ingest.refused_definitions)
         if self._journal.alarm:
             found.append(f"journal: {self._journal.alarm}")
         if self.control is None or not self.control.peer_alive:

@@ -49,6 +49,7 @@ Buffer = bytes | bytearray | memoryview
 _HEADER: Final = struct.Struct("<IHHQQIIqqIHHI")
 _CRC: Final = struct.Struct("<I")
 _CRC_AT: Final = HEADER_BYTES - 4
+_ASCII: Final = 127
 MAX_SEQ: Final = 1 << 62
 """Epochs and sequence numbers stay below this."""
 MAX_FRAME_INSTRUMENTS: Final = (MAX_FRAME_BYTES - HEADER_BYTES) // INSTRUMENT.itemsize
@@ -241,9 +242,12 @@ def merge_instruments(known: Instruments, rows: Instruments) -> Instruments:
         rows: INSTRUMENT, shape (N,), in any order.
 
     Raises:
-        FrameError: an id leaves a hole or is beyond MAX_INSTRUMENTS, or a known id would change
-            its symbol.
+        FrameError: an id leaves a hole or is beyond MAX_INSTRUMENTS, a known id would change its
+            symbol, or a symbol or calendar is not ASCII.
     """
+    for name in ("symbol", "calendar"):
+        if np.ascontiguousarray(rows[name]).view(np.uint8).max(initial=0) > _ASCII:
+            raise FrameError(f"a definition whose {name} is not ASCII text")
     size = max(len(known), int(rows["id"].max(initial=0)) + 1) if len(rows) else len(known)
     if size > MAX_INSTRUMENTS:
         raise FrameError(f"instrument id {size - 1}, ids go to {MAX_INSTRUMENTS - 1}")
