@@ -229,13 +229,16 @@ class Pipeline:
 
     def _decide(self, candidate: Candidate, origins: Origins) -> None:
         """Judge one candidate, and what Python strategies answer to the signal it becomes."""
+        if not self.host.listens:
+            self._judge(candidate, origins)
+            return
         waiting = deque([candidate])
         for _ in range(MAX_CASCADE):
             if not waiting:
                 return
             one = waiting.popleft()
             signal = self._judge(one, origins)
-            if signal is not None and self.host.listens:
+            if signal is not None:
                 times = one.ts_event, one.ts_recv
                 for hosted, proposal in self.host.on_signal(signal):
                     answer = self._candidate_of(hosted, proposal, one.row, times)

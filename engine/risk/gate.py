@@ -19,7 +19,7 @@ from engine.risk.liquidity_rules import LIQUIDITY_RULES
 from engine.risk.market_rules import MARKET_RULES
 from engine.risk.positions import Bookings
 from engine.risk.rulebook import Rulebook
-from engine.risk.rules import PASSED, Check, RiskState, Rule, Situation, Verdict
+from engine.risk.rules import PASSED, Applies, Asked, Check, RiskState, Rule, Situation, Verdict
 from engine.risk.trading_calendar import Schedule, TradingCalendar, schedule_of
 
 GATES: Final[Mapping[Gate, Sequence[Rule]]] = MappingProxyType(
@@ -88,6 +88,9 @@ class RiskGate:
     def set_state(self, state: RiskState) -> None:
         """Let everything, only reducing signals, or nothing through from now on."""
         self._situation.state = state
+        for day in self._days:
+            if day is not None:
+                day.checks = self._checks_of(day)
 
     def define(self, instruments: Instruments) -> None:
         """Take new or changed definitions; bookings stay. May read a calendar (up to 0.5 s)."""
@@ -126,7 +129,7 @@ class RiskGate:
         situation.valid_until_ns = valid_until_ns
         situation.now_wall_ns = now_wall_ns
         situation.gap_ts_recv = self._gaps.get(candidate.instrument, self._gap_everywhere)
-        for reason, gate, check in self._checks:
+        for reason, gate, check in day.checks:
             detail = check(candidate, situation)
             if detail is not None:
                 return self._refuse(reason, gate, detail)
@@ -153,7 +156,17 @@ class RiskGate:
         day = days[candidate.instrument] if candidate.instrument < len(days) else None
         if day is not None and not day.is_that_of(candidate):
             day.refill(candidate, self._board_days.of(day.board, candidate.session))
+            day.checks = self._checks_of(day)
         return day
+
+    def _checks_of(self, day: InstrumentDay) -> list[Asked]:
+        """Return the checks that could refuse something on this day, in order."""
+        state = self._situation.state
+        return [
+            (reason, gate, check)
+            for reason, gate, check, applies in self._checks
+            if applies is None or applies(day, state)
+        ]
 
     def _make_day(self, row: np.void) -> InstrumentDay:
         symbol = row["symbol"].decode()
@@ -186,11 +199,11 @@ class RiskGate:
         return self._calendars[key]
 
 
-def _active_checks(config: RiskConfig) -> list[tuple[Reason, Gate, Check]]:
-    made = [
-        (rule.reason, gate, rule.make(config)) for gate, rules in GATES.items() for rule in rules
+def _active_checks(config: RiskConfig) -> list[tuple[Reason, Gate, Check, Applies | None]]:
+    made = [(gate, rule, rule.make(config)) for gate, rules in GATES.items() for rule in rules]
+    return [
+        (rule.reason, gate, check, rule.applies) for gate, rule, check in made if check is not None
     ]
-    return [(reason, gate, check) for reason, gate, check in made if check is not None]
 
 
 def _board_of(value: int) -> Board:

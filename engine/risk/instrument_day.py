@@ -9,6 +9,7 @@ from engine.core.records import Board
 from engine.risk.board_day import BoardDay
 from engine.risk.rulebook import HIGHEST_PRICE, Limits
 from engine.risk.rulebook_table import Lot
+from engine.risk.rules import Asked
 from engine.risk.trading_calendar import TradingCalendar
 
 _CENT: Final = 0.01
@@ -32,11 +33,12 @@ class InstrumentDay:
         long_only: What is not held cannot be sold.
         buy_bps: Fees of buying, basis points.
         sell_bps: Fees of selling, basis points.
+        checks: What is asked of its candidates, in order; the gate sets it after a refill.
     """
 
     __slots__ = (
         "_definition_down", "_definition_pre_close", "_definition_up", "_lot", "_tick_size",
-        "board", "buy_bps", "calendar", "calendar_name", "half_tick",
+        "board", "buy_bps", "calendar", "calendar_name", "checks", "half_tick",
         "limit_down", "limit_up", "long_only", "lot_problem", "multiplier", "no_reference",
         "pre_close", "sell_bps", "session", "symbol", "t_plus_1",
     )  # fmt: skip
@@ -71,6 +73,7 @@ class InstrumentDay:
         self.lot_problem: str | None = None
         self.t_plus_1 = self.long_only = False
         self.buy_bps = self.sell_bps = 0.0
+        self.checks: list[Asked] = []
 
     def is_that_of(self, candidate: Candidate) -> bool:
         """Tell whether what is filled in holds for this candidate."""

@@ -1,5 +1,6 @@
 """The third gate: may this be traded here and now, by the market's rules and by our own?"""
 
+import math
 from typing import Final
 
 from engine.core.candidates import Candidate
@@ -181,14 +182,14 @@ def _no_bid(c: Candidate) -> bool:
 
 
 MARKET_RULES: Final = (
-    Rule(Reason.RISK_HALTED, not_stopped),
+    Rule(Reason.RISK_HALTED, not_stopped, lambda _, state: state is RiskState.HALTED),
     Rule(Reason.MARKET_OUT_OF_SESSION, in_session),
-    Rule(Reason.MARKET_NO_REFERENCE, has_reference),
-    Rule(Reason.MARKET_LIMIT_UP, buyable),
-    Rule(Reason.MARKET_LIMIT_DOWN, sellable),
-    Rule(Reason.MARKET_T_PLUS_1, settled),
-    Rule(Reason.MARKET_LOT, legal_lot),
-    Rule(Reason.RISK_REDUCING, reducing),
+    Rule(Reason.MARKET_NO_REFERENCE, has_reference, lambda day, _: day.no_reference),
+    Rule(Reason.MARKET_LIMIT_UP, buyable, lambda day, _: day.limit_up < math.inf),
+    Rule(Reason.MARKET_LIMIT_DOWN, sellable, lambda day, _: day.limit_down > -math.inf),
+    Rule(Reason.MARKET_T_PLUS_1, settled, lambda day, _: day.t_plus_1),
+    Rule(Reason.MARKET_LOT, legal_lot, lambda day, _: day.lot_problem is not None),
+    Rule(Reason.RISK_REDUCING, reducing, lambda _, state: state is RiskState.REDUCING),
     Rule(Reason.RISK_CONFIDENCE, confident),
     Rule(Reason.RISK_COOL_DOWN, cooled_down),
     Rule(Reason.RISK_RATE, within_rate),

@@ -67,8 +67,16 @@ class Situation:
 Check = Callable[[Candidate, Situation], str | None]
 
 
+Asked = tuple[Reason, Gate, Check]
+"""A check, with the reason it refuses for and the gate it stands in."""
+Applies = Callable[["InstrumentDay", RiskState], bool]
+
+
 class Rule(NamedTuple):
-    """One rule: its reason code and the maker of its check."""
+    """One rule: its reason code, the maker of its check, and when it need not be asked."""
 
     reason: Reason
     make: Callable[[RiskConfig], Check | None]
+    applies: Applies | None = None
+    """Tells whether the check could refuse anything of an instrument on its day, in a state of the
+    operator; None: always."""
