@@ -111,7 +111,9 @@ class Bookings:
             self._in_all.add(ts)
 
     def _move(self, candidate: Candidate, *, long_only: bool) -> None:
-        position = self._positions.setdefault(candidate.instrument, Position())
+        position = self._positions.get(candidate.instrument)
+        if position is None:
+            position = self._positions[candidate.instrument] = Position()
         before = position.units
         position.units = moved(before, candidate.side, long_only=long_only)
         self.gross_units += abs(position.units) - abs(before)
