@@ -5,7 +5,6 @@ strategy wants to see the state as a record left it, what it made is decided fir
 the burst follows; so neither the size of a burst nor where it was cut changes any answer.
 """
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -295,26 +294,27 @@ class Pipeline:
     ) -> Signal:
         now, valid_until = times
         edge = candidate.edge_bps
+        # By position, for a keyword costs as much as the field itself.
         return Signal(
-            id=identity,
-            epoch=self.stream_epoch,
-            seq=self.next_seq,
-            instrument=self.symbols[candidate.instrument],
-            side=SIDES[candidate.side],
-            strength=candidate.strength,
-            confidence=candidate.confidence,
-            price=candidate.price,
-            edge_bps=None if math.isnan(edge) else edge,
-            strategy=facts.name,
-            version=facts.version,
-            tick_epoch=origin[0],
-            tick_seq=origin[1],
-            ts_event=candidate.ts_event,
-            ts_recv=candidate.ts_recv,
-            ts_emit=now,
-            valid_until=valid_until,
-            age_ns=now - candidate.ts_event,
-            gates=GATES_PASSED,
+            identity,
+            self.stream_epoch,
+            self.next_seq,
+            self.symbols[candidate.instrument],
+            SIDES[candidate.side],
+            candidate.strength,
+            candidate.confidence,
+            candidate.price,
+            edge if edge == edge else None,
+            facts.name,
+            facts.version,
+            origin[0],  # tick_epoch
+            origin[1],  # tick_seq
+            candidate.ts_event,
+            candidate.ts_recv,
+            now,  # ts_emit
+            valid_until,
+            now - candidate.ts_event,  # age_ns
+            GATES_PASSED,
         )
 
     def _ids_of(self, candidate: Candidate) -> SignalIds:

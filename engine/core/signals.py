@@ -1,6 +1,7 @@
 """The signal: what passes the risk gate, and the id that recognises it when made twice."""
 
 import hashlib
+import struct
 from typing import Any, Final, Literal
 
 import msgspec
@@ -8,6 +9,7 @@ import msgspec
 Side = Literal["BUY", "SELL"]
 
 SIDES: Final[dict[int, Side]] = {1: "BUY", -1: "SELL"}
+_PLACE: Final = struct.Struct("<QQ").pack
 
 
 class Signal(msgspec.Struct, frozen=True, gc=False):
@@ -63,7 +65,7 @@ class SignalIds:
     def make(self, epoch: int, tick_seq: int) -> str:
         """Return the id, 32 hex characters, of the signal caused by one tick."""
         state = self._prefix.copy()
-        state.update(epoch.to_bytes(8, "little") + tick_seq.to_bytes(8, "little"))
+        state.update(_PLACE(epoch, tick_seq))
         return state.hexdigest()
 
 

@@ -33,24 +33,30 @@ FLAT: Final = Position()
 
 
 class Ring:
-    """The times of the last ``limit`` events: tells whether one more exceeds the rate."""
+    """The times of the last ``limit`` events: tells whether one more exceeds the rate.
 
-    __slots__ = ("_limit", "_times")
+    Attributes:
+        full: There have been ``limit`` events, so that one more may exceed it.
+    """
+
+    __slots__ = ("_limit", "_times", "full")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._times: deque[int] = deque(maxlen=limit)
+        self.full = False
 
     def is_full(self, ts_ns: int, window_ns: int) -> bool:
         """Tell whether ``limit`` events lie within the window before this time.
 
         A time that stepped back by more than a window begins anew.
         """
-        return len(self._times) == self._limit and abs(ts_ns - self._times[0]) < window_ns
+        return self.full and abs(ts_ns - self._times[0]) < window_ns
 
     def add(self, ts_ns: int) -> None:
         """Note one event."""
         self._times.append(ts_ns)
+        self.full = len(self._times) == self._limit
 
 
 class Bookings:
@@ -89,12 +95,13 @@ class Bookings:
         """Return whose rate one more signal would exceed, None if nobody's."""
         ts = candidate.ts_recv
         ring = self._instruments.get(candidate.instrument)
-        if ring is not None and ring.is_full(ts, window_ns):
+        if ring is not None and ring.full and ring.is_full(ts, window_ns):
             return "instrument"
         ring = self._strategies.get(candidate.strategy)
-        if ring is not None and ring.is_full(ts, window_ns):
+        if ring is not None and ring.full and ring.is_full(ts, window_ns):
             return "strategy"
-        if self._in_all is not None and self._in_all.is_full(ts, window_ns):
+        ring = self._in_all
+        if ring is not None and ring.full and ring.is_full(ts, window_ns):
             return "all"
         return None
 
