@@ -23,7 +23,8 @@ from engine.core.records import (
     TickKind,
     Ticks,
 )
-from feeds.log_reader import LogReader
+from feeds.burst import BurstDecoder
+from feeds.log_reader import LogReader, TickBatch
 from feeds.log_writer import LogWriter
 
 __all__ = ["merge_logs", "merged_instruments", "merged_ticks"]
@@ -64,17 +65,27 @@ def merged_instruments(
     return table, maps
 
 
-def merged_ticks(readers: Sequence[LogReader]) -> Iterator[Ticks]:
+def merged_ticks(
+    readers: Sequence[LogReader], decoders: Sequence[BurstDecoder] | None = None
+) -> Iterator[Ticks]:
     """Yield the logs' ticks in time order, instruments as ``merged_instruments`` numbers them.
 
     A log whose receive times step back is merged by the latest time it has reached. GAP ticks
     stand where a log lacks records.
 
+    Args:
+        readers: The logs.
+        decoders: One a log, whose counters tell what was refused; made by default.
+
     Yields:
         TICK, shape (N,), N >= 1; arrays of their own.
     """
     _, maps = merged_instruments(readers)
-    sources = [_TimedTicks(reader, new_ids) for reader, new_ids in zip(readers, maps, strict=True)]
+    decoders = decoders or [BurstDecoder(len(reader.instruments)) for reader in readers]
+    sources = [
+        _TimedTicks(reader.batches(decoder=decoder), new_ids)
+        for reader, decoder, new_ids in zip(readers, decoders, maps, strict=True)
+    ]
     heap = [(source.ts, rank) for rank, source in enumerate(sources) if source.more()]
     heapq.heapify(heap)
     while heap:
@@ -117,8 +128,8 @@ def _write(writer: LogWriter, ticks: Ticks) -> int:
 class _TimedTicks:
     """One log's ticks, taken from the front up to a time."""
 
-    def __init__(self, reader: LogReader, new_ids: npt.NDArray[np.uint32]) -> None:
-        self._batches = reader.batches()
+    def __init__(self, batches: Iterator[TickBatch], new_ids: npt.NDArray[np.uint32]) -> None:
+        self._batches = batches
         self._new_ids = new_ids
         self._ticks: Ticks = np.zeros(0, TICK)
         self._times = np.zeros(0, np.int64)

@@ -1,5 +1,6 @@
 """Recordings into bursts: what the live engine's decoder would have made of the same frames."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -65,8 +66,7 @@ class LogBursts:
 
     def faults(self) -> dict[str, int]:
         """Return what was refused in the log, by reason."""
-        counted = self.decoder.count_by_name().items()
-        return {name: count for name, count in counted if name.startswith(FAULT_PREFIXES)}
+        return _faults(self.decoder)
 
 
 class MergedBursts:
@@ -85,12 +85,13 @@ class MergedBursts:
             if count_records(reader, Schema.BAR):
                 raise InputFileError(reader.path, "it holds bars; replay it by itself")
         self._readers = readers
+        self._decoders = [BurstDecoder(len(reader.instruments)) for reader in readers]
         self._epoch = readers[0].epochs[0] if readers[0].epochs else 0
         define(merged_instruments(readers)[0])
 
     def __iter__(self) -> Iterator[Burst]:
         seq = 1
-        for ticks in merged_ticks(self._readers):
+        for ticks in merged_ticks(self._readers, self._decoders):
             gap = ticks["kind"] == TickKind.GAP
             numbers = np.where(gap, np.maximum(ticks["size"], 1), 1).astype(np.int64)
             origins = np.zeros(len(ticks), ORIGIN)
@@ -100,9 +101,22 @@ class MergedBursts:
             yield Burst(Schema.TICK, ticks, origins, len(ticks))
 
     def faults(self) -> dict[str, int]:
-        """Return what was refused in the logs: damaged frames are left out by their readers."""
-        damaged = sum(len(reader.damage) for reader in self._readers)
-        return {"frame_damaged": damaged} if damaged else {}
+        """Return what was refused in the logs, by reason; ``frame_damaged``: what is no frame."""
+        counted: Counter[str] = Counter()
+        for decoder in self._decoders:
+            counted.update(_faults(decoder))
+        counted["frame_damaged"] = sum(len(reader.damage) for reader in self._readers)
+        return {name: count for name, count in counted.items() if count}
+
+
+def _faults(decoder: BurstDecoder) -> dict[str, int]:
+    counted = decoder.count_by_name().items()
+    return {name: count for name, count in counted if name.startswith(FAULT_PREFIXES)}
+
+
+def count_instruments(readers: Sequence[LogReader]) -> int:
+    """Return how many instruments the logs have when they are played together."""
+    return len(readers[0].instruments if len(readers) == 1 else merged_instruments(readers)[0])
 
 
 def count_records(reader: LogReader, *schemas: Schema) -> int:

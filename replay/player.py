@@ -20,7 +20,7 @@ from feeds.log_reader import LogReader
 from latency.counts import StageSummary
 from latency.histogram import StageHistograms
 from latency.stages import Stage
-from replay.bursts import Burst, LogBursts, MergedBursts, count_records
+from replay.bursts import Burst, LogBursts, MergedBursts, count_instruments, count_records
 from replay.digest import Collector
 from replay.pacing import Pacer
 
@@ -128,7 +128,7 @@ class _Player:
         self.heartbeats = self.gap_rows = self.missing = self.bar_records = self.done = 0
         self.pipeline = build_pipeline(
             blueprint,
-            capacity=max(1, *(len(reader.instruments) for reader in readers)),
+            capacity=max(1, count_instruments(readers)),
             sink=self.collector,
             clock=PacedClock() if self.paced else TickClock(),
             histograms=self.histograms,

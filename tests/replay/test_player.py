@@ -90,6 +90,25 @@ def test_several_logs_replay_as_their_merged_log(tmp_path: Path, blueprint: Blue
     assert together.signals > 20
 
 
+def test_logs_of_other_instruments_replay_whole_in_any_order(
+    tmp_path: Path, blueprint: Blueprint
+) -> None:
+    market, other = market_instruments(), market_instruments(1)
+    other["symbol"] = b"OTHER.X"
+    alone, ticks = market_ticks(COUNT, 1, seed=2), market_ticks(COUNT)
+    alone["price"][np.flatnonzero(alone["kind"] == TickKind.TRADE)[7]] = np.nan
+    for name, rows, table in (("market", ticks, market), ("other", alone, other)):
+        with LogWriter(tmp_path / f"{name}.hql", table, epoch=5) as writer:
+            writer.write_ticks(rows)
+    logs = [tmp_path / "market.hql", tmp_path / "other.hql"]
+    apart = [play([log], blueprint) for log in logs]
+    for order in (logs, logs[::-1]):
+        together = play(order, blueprint)
+        assert together.ticks == sum(one.ticks for one in apart)
+        assert together.bars == sum(one.bars for one in apart)
+        assert together.bad_input == {"refused_nan": 1}
+
+
 def test_recorded_bars_replay_like_ticks(tmp_path: Path, blueprint: Blueprint) -> None:
     bars = empty_bars(400)
     rng = np.random.default_rng(2)
