@@ -170,11 +170,12 @@ class _Player:
         if burst.schema == Schema.BAR:
             self.bar_records += burst.size
             return
-        kinds = burst.records["kind"][: burst.size]
+        kinds = burst.records["kind"][: burst.size].copy()
         self.heartbeats += int(np.count_nonzero(kinds == _HEARTBEAT))
         gaps = np.flatnonzero(kinds == _GAP)
-        self.gap_rows += len(gaps)
-        self.missing += int(burst.records["size"][gaps].sum())
+        if len(gaps):
+            self.gap_rows += len(gaps)
+            self.missing += int(burst.records["size"][gaps].sum())
 
     def _play(self, burst: Burst) -> None:
         take = self.pipeline.run_bars if burst.schema == Schema.BAR else self.pipeline.run_ticks
