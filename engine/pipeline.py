@@ -107,6 +107,8 @@ class Pipeline:
         self.cascades_cut = 0
         self._numbers: dict[str, int] = {}
         self._ids: dict[tuple[int, int], SignalIds] = {}
+        self._tick = (-1, -1)
+        self._proposed: dict[SignalIds, int] = {}
         self._started_ns = 0
         self._gaps_seen = 0
 
@@ -252,7 +254,7 @@ class Pipeline:
         now = self.clock.wall_ns(candidate.ts_recv, sent)
         valid_until = candidate.ts_recv + facts.valid_for_ns
         verdict = self.gate.check(candidate, valid_until_ns=valid_until, now_wall_ns=now)
-        identity = self._ids_of(candidate).make(epoch, tick_seq)
+        identity = self._identify(candidate, (epoch, tick_seq))
         judged = _now()
         self.histograms.record_value(_GATE, judged - began)
         if verdict.reason is not None and verdict.gate is not None:
@@ -316,6 +318,16 @@ class Pipeline:
             now - candidate.ts_event,  # age_ns
             GATES_PASSED,
         )
+
+    def _identify(self, candidate: Candidate, tick: tuple[int, int]) -> str:
+        """Return the id of a proposal; the second of a strategy on one tick has its own."""
+        if tick != self._tick:
+            self._tick = tick
+            self._proposed.clear()
+        ids = self._ids_of(candidate)
+        further = self._proposed.get(ids, 0)
+        self._proposed[ids] = further + 1
+        return ids.make(*tick, further)
 
     def _ids_of(self, candidate: Candidate) -> SignalIds:
         key = candidate.strategy, candidate.instrument

@@ -10,6 +10,7 @@ Side = Literal["BUY", "SELL"]
 
 SIDES: Final[dict[int, Side]] = {1: "BUY", -1: "SELL"}
 _PLACE: Final = struct.Struct("<QQ").pack
+_FURTHER: Final = struct.Struct("<I").pack
 
 
 class Signal(msgspec.Struct, frozen=True, gc=False):
@@ -50,7 +51,7 @@ class SignalIds:
 
     An id is the first 16 bytes, as hex, of BLAKE2b over the four names, the gateway's epoch and
     the tick's sequence number: the same signal made twice, live, after a restart or in a replay,
-    has the same id.
+    has the same id. Further proposals on one tick count on from 1, and the count goes in too.
     """
 
     __slots__ = ("_prefix",)
@@ -62,10 +63,12 @@ class SignalIds:
             prefix.update(len(encoded).to_bytes(4, "little") + encoded)
         self._prefix = prefix
 
-    def make(self, epoch: int, tick_seq: int) -> str:
+    def make(self, epoch: int, tick_seq: int, further: int = 0) -> str:
         """Return the id, 32 hex characters, of the signal caused by one tick."""
         state = self._prefix.copy()
         state.update(_PLACE(epoch, tick_seq))
+        if further:
+            state.update(_FURTHER(further))
         return state.hexdigest()
 
 

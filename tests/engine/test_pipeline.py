@@ -18,6 +18,7 @@ from pipeline_cases import (
 
 from engine.core.records import TickKind
 from engine.core.signals import Signal
+from replay.digest import Collector
 
 TICKS = market_ticks(6_000)
 
@@ -73,6 +74,12 @@ class Broken(Strategy):
     def on_bar(self, bar):
         self.buy(bar.instrument, 1.0, 1.0)
         raise KeyError("oh")
+
+class Both(Strategy):
+    name = "both"
+    def on_bar(self, bar):
+        self.buy(bar.instrument, 1.0, 1.0)
+        self.sell(bar.instrument, 1.0, 1.0)
 
 class Lost(Strategy):
     name = "lost"
@@ -163,6 +170,20 @@ def test_a_failing_strategy_is_silenced_and_harms_nobody(plugin: Path) -> None:
     assert pipeline.host.failures() == {"broken": 10, "lost": 10}
     assert sink.events["strategy_silenced"] == 2
     assert (sink.digest(), sink.signals) == alone[:2]
+
+
+def test_every_proposal_of_one_tick_has_an_id_of_its_own(plugin: Path) -> None:
+    made: list[list[str]] = []
+    for cuts in CUTS[:3]:
+        signals: list[Signal] = []
+        pipeline, _ = make_pipeline(with_python(plugin, "both"))
+        pipeline.sink = sink = Collector(signals.append)
+        run_in_bursts(pipeline, TICKS, cuts)
+        ids = [signal.id for signal in signals]
+        assert len(ids) == len(set(ids))
+        assert sink.signals_by_strategy["both"] > 100
+        made.append(ids)
+    assert made[0] == made[1] == made[2]
 
 
 def test_strategies_that_answer_each_other_without_end_are_cut(plugin: Path) -> None:
