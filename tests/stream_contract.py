@@ -6,7 +6,7 @@ from typing import Any
 
 import jsonschema
 import orjson
-import yaml  # type: ignore[import-untyped] # its stubs are no dependency of this project
+import yaml
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "asyncapi.yaml"
 
