@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.errors import LogError
-from engine.core.records import HEADER_BYTES, MAGIC, SEQUENCED
+from engine.core.records import HEADER_BYTES, MAGIC, SEQUENCED, VERSION
 from feeds.frame_check import find_frame_nb, frames_ok_nb, index_nb
 
 OFFSET: Final = 0
@@ -64,13 +64,13 @@ def index_file(file: Path, wire: npt.NDArray[np.uint8]) -> FileIndex:
         wire: Its bytes.
 
     Raises:
-        LogError: it is not a tick log.
+        LogError: it is not a tick log, or one of another version.
     """
     words = wire[: len(wire) // 8 * 8].view(np.int64)
     words.flags.writeable = False
-    start = wire[:4].tobytes()
-    if start != MAGIC.to_bytes(4, "little")[: len(start)] and find_frame_nb(words, 0) < 0:
-        raise LogError(file, f"is not a tick log: begins with {start!r}", 0)
+    stranger = _what_else(wire)
+    if stranger and find_frame_nb(words, 0) < 0:
+        raise LogError(file, stranger, 0)
     frames, damage = _walk(wire, words)
     frames = _cut_bad_tail(wire, frames)
     good = int(frames[-1, OFFSET] + frames[-1, LENGTH]) if len(frames) else 0
@@ -115,6 +115,17 @@ def check_numbers(frames: npt.NDArray[np.int64]) -> tuple[list[NumberGap], int]:
             for i in np.flatnonzero(first > expected)
         ]
     return gaps, duplicates
+
+
+def _what_else(wire: npt.NDArray[np.uint8]) -> str:
+    """Say what a file is that does not begin as a log of this version; "" if it does."""
+    start = wire[:4].tobytes()
+    if start != MAGIC.to_bytes(4, "little")[: len(start)]:
+        return f"is not a tick log: begins with {start!r}"
+    version = int.from_bytes(wire[4:6].tobytes(), "little")
+    if len(wire) < HEADER_BYTES or version == VERSION:
+        return ""
+    return f"is a tick log of version {version}, this program reads version {VERSION}"
 
 
 def _walk(

@@ -96,7 +96,14 @@ def _signal_file(path: Path | None) -> Iterator[Callable[[Signal], None] | None]
     if path is None:
         yield None
         return
-    with path.open("wb") as file:
+    try:
+        opened = path.open("wb")
+    except OSError as error:
+        told = error.strerror or str(error)
+        raise ConfigError(
+            "command line", "--signals", str(path), f"a file to write: {told}"
+        ) from None
+    with opened as file:
 
         def keep(signal: Signal) -> None:
             file.write(orjson.dumps(as_fields(signal)) + b"\n")
