@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from bench.market import market_instruments, market_ticks
+from bench.market import START_NS, market_instruments, market_ticks
 from bench.measuring import Figure, Outcome, report
 
 from engine.clock import WallClock
@@ -97,7 +97,10 @@ def measure(arguments: argparse.Namespace) -> Outcome:
     """Time the duty cycle of every configuration that is there."""
     outcome = Outcome("A burst of one tick through the default pipeline")
     blocks = BLOCKS // 4 if arguments.quick else BLOCKS
-    wire = single_frames(market_ticks(blocks * BLOCK, INSTRUMENTS))
+    ticks = market_ticks(blocks * BLOCK, INSTRUMENTS)
+    for name in ("ts_event", "ts_recv"):
+        ticks[name] += time.time_ns() - START_NS
+    wire = single_frames(ticks)
     overhead = statistics.median(time_blocks(_nothing, wire, blocks))
     for name in ("replay.toml", "demo.toml"):
         if not (CONFIGS / name).exists():

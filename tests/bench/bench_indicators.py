@@ -1,22 +1,19 @@
 """Fused streaming indicators against TA-Lib's batch functions, over the same bars in one run.
 
-``python tests/bench/bench_indicators.py [--json] [--bars N] [--rounds N]``. Every indicator that
-TA-Lib has too, at its default parameters; both sides write the same outputs. The two take turns, a
-round each, and the ratio is the median of the rounds' ratios. ``ratio`` has both sides make and
-keep their output arrays; ``ratio_reused`` has both write into memory that is there already, TA-Lib
-because its arrays are freed one by one.
+Every indicator that TA-Lib has too, at its default parameters; both sides write the same outputs.
+The two take turns, a round each, and the ratio is the median of the rounds' ratios. With new
+arrays both sides make and keep their outputs; with reused memory both write into what is there
+already, TA-Lib because its arrays are freed one by one.
 """
 
 import argparse
-import json
-import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 import talib
+from bench.measuring import Figure, Outcome, report
 
 from engine.core.records import Bars, empty_bars
 from strategies.batch import IndicatorBatch
@@ -94,16 +91,13 @@ def timed(call: Callable[[], object]) -> float:
     return seconds
 
 
-def paired(ours: Callable[[], object], theirs: Callable[[], object], rounds: int) -> list[float]:
-    """Return median seconds of both and the median of the ratios, taking turns."""
+def paired(
+    ours: Callable[[], object], theirs: Callable[[], object], rounds: int
+) -> list[tuple[float, float]]:
+    """Return the seconds of both, round by round, taking turns."""
     ours()
     theirs()
-    pairs = [(timed(ours), timed(theirs)) for _ in range(rounds)]
-    return [
-        statistics.median(a for a, _ in pairs),
-        statistics.median(b for _, b in pairs),
-        statistics.median(a / b for a, b in pairs),
-    ]
+    return [(timed(ours), timed(theirs)) for _ in range(rounds)]
 
 
 def drop_each(calls: list[Call], arrays: Arrays) -> None:
@@ -112,66 +106,65 @@ def drop_each(calls: list[Call], arrays: Arrays) -> None:
         call(arrays)
 
 
-def measure(bars: Bars, rounds: int) -> dict[str, Any]:
-    """Measure all together, and each alone."""
+def figures_of(
+    case: str, pairs: list[tuple[float, float]], bars: int, at_most: float | None = None
+) -> list[Figure]:
+    """Return both sides' nanoseconds a bar and their ratio."""
+    per_bar = 1e9 / bars
+    return [
+        Figure.of(f"{case}: fused streaming", [ours * per_bar for ours, _ in pairs], "ns/bar"),
+        Figure.of(f"{case}: TA-Lib batch", [talib * per_bar for _, talib in pairs], "ns/bar"),
+        Figure.of(f"{case}: ratio", [a / b for a, b in pairs], "x", at_most=at_most),
+    ]
+
+
+def measure_alone(bars: Bars, arrays: Arrays) -> str:
+    """Return what each indicator takes by itself, as a sentence."""
     registry = load_registry()
-    arrays = {n: np.ascontiguousarray(bars[n]) for n in ("high", "low", "close", "volume")}
-    calls = [call for peers in PEERS.values() for call in peers]
-    batch = IndicatorBatch([Use(name) for name in PEERS], registry)
-    out = batch.run(bars)
-    fresh = paired(lambda: batch.run(bars), lambda: [c(arrays) for c in calls], rounds)
-    reused = paired(lambda: batch.run(bars, out), lambda: drop_each(calls, arrays), rounds)
-    per_bar = 1e9 / len(bars)
-    alone = {}
+    parts = []
     for name, peers in PEERS.items():
         one = IndicatorBatch([Use(name)], registry)
         row = one.run(bars)
-        result = paired(
+        pairs = paired(
             lambda one=one, row=row: one.run(bars, row),  # type: ignore[misc]  # bound now
             lambda peers=peers: drop_each(list(peers), arrays),  # type: ignore[misc]  # bound now
             3,
         )
-        alone[name] = {"ours_ns": result[0] * per_bar, "talib_ns": result[1] * per_bar}
-    return {
-        "bars": len(bars),
-        "indicators": len(PEERS),
-        "outputs": len(batch.columns),
-        "ours_ns": fresh[0] * per_bar,
-        "talib_ns": fresh[1] * per_bar,
-        "ratio": fresh[2],
-        "ours_reused_ns": reused[0] * per_bar,
-        "talib_reused_ns": reused[1] * per_bar,
-        "ratio_reused": reused[2],
-        "allowed": ALLOWED,
-        "alone": alone,
-        "talib": talib.__version__,
-    }
+        ours, theirs = (sorted(side)[1] * 1e9 / len(bars) for side in zip(*pairs, strict=True))
+        parts.append(f"{name} {ours:.1f} ({theirs:.1f})")
+    return f"Alone, ns a bar, TA-Lib in brackets: {', '.join(parts)}."
 
 
-def main() -> int:
-    """Measure, print, and fail if a ratio is above the allowed one."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+def measure(arguments: argparse.Namespace) -> Outcome:
+    """Measure all together, and each alone."""
+    rounds = 3 if arguments.quick else ROUNDS
+    bars = make_bars(arguments.bars)
+    arrays = {n: np.ascontiguousarray(bars[n]) for n in ("high", "low", "close", "volume")}
+    calls = [call for peers in PEERS.values() for call in peers]
+    batch = IndicatorBatch([Use(name) for name in PEERS], load_registry())
+    out = batch.run(bars)
+    fresh = paired(lambda: batch.run(bars), lambda: [c(arrays) for c in calls], rounds)
+    reused = paired(lambda: batch.run(bars, out), lambda: drop_each(calls, arrays), rounds)
+    return Outcome(
+        "Indicators against TA-Lib",
+        [
+            *figures_of("new arrays", fresh, len(bars), ALLOWED),
+            *figures_of("reused memory", reused, len(bars)),
+        ],
+        [
+            f"{len(PEERS)} indicators with {len(batch.columns)} outputs over {len(bars):,} bars: "
+            f"{', '.join(PEERS)}; TA-Lib {talib.__version__}, one call after the other, whose "
+            "times add up. Ours go bar by bar, all in one compiled loop, as they do live.",
+            "New arrays: both sides make and keep their outputs. Reused memory: both write into "
+            "memory that is there already.",
+            measure_alone(bars, arrays),
+        ],
+    )
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bars", type=int, default=BARS)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    chosen = parser.parse_args()
-    result = measure(make_bars(chosen.bars), chosen.rounds)
-    if chosen.json:
-        sys.stdout.write(json.dumps(result) + "\n")
-    else:
-        sys.stdout.write(
-            f"{result['indicators']} indicators, {result['outputs']} outputs, ns a bar:\n"
-            f"  new arrays     fused {result['ours_ns']:6.1f}   TA-Lib {result['talib_ns']:6.1f}"
-            f"   ratio {result['ratio']:.3f} (allowed {ALLOWED})\n"
-            f"  reused memory  fused {result['ours_reused_ns']:6.1f}"
-            f"   TA-Lib {result['talib_reused_ns']:6.1f}   ratio {result['ratio_reused']:.3f}\n"
-        )
-        for name, one in result["alone"].items():
-            sys.stdout.write(
-                f"  {name:10} alone {one['ours_ns']:6.1f}   TA-Lib {one['talib_ns']:6.1f}\n"
-            )
-    return 0 if result["ratio"] <= ALLOWED else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    report(measure, __doc__, _add_arguments)

@@ -238,8 +238,9 @@ def notes_of(result: Result, peer: Peer, count: int, objects: int) -> list[str]:
     proposals = result.signals + sum(result.refusals.values())
     return [
         f"{count:,} ticks, of which NautilusTrader gets {objects:,} (it has no one-sided quotes).",
-        "HEQIS's time includes CRC, sequence and record checks of the whole log, the risk gate and "
-        "the latency histograms. NautilusTrader's tick objects are built and sorted before its "
+        "HEQIS's time includes CRC, sequence and record checks of the log, the risk gate and the "
+        "latency histograms; only its first burst, a 270th of the log, is decoded before the "
+        "clock starts. NautilusTrader's tick objects are built and sorted before its "
         "clock starts, its log is bypassed, its analysis off and the garbage collector is stopped.",
         f"HEQIS proposed {proposals:,} times, of which the risk gate let {result.signals:,} "
         f"through; NautilusTrader decided {peer.decisions:,} times, with no gate. The two seed "
