@@ -66,7 +66,7 @@ class LogBursts:
 
     def faults(self) -> dict[str, int]:
         """Return what was refused in the log, by reason."""
-        return _faults(self.decoder)
+        return _faults([self.reader], [self.decoder])
 
 
 class MergedBursts:
@@ -101,17 +101,22 @@ class MergedBursts:
             yield Burst(Schema.TICK, ticks, origins, len(ticks))
 
     def faults(self) -> dict[str, int]:
-        """Return what was refused in the logs, by reason; ``frame_damaged``: what is no frame."""
-        counted: Counter[str] = Counter()
-        for decoder in self._decoders:
-            counted.update(_faults(decoder))
-        counted["frame_damaged"] = sum(len(reader.damage) for reader in self._readers)
-        return {name: count for name, count in counted.items() if count}
+        """Return what was refused in the logs, by reason."""
+        return _faults(self._readers, self._decoders)
 
 
-def _faults(decoder: BurstDecoder) -> dict[str, int]:
-    counted = decoder.count_by_name().items()
-    return {name: count for name, count in counted if name.startswith(FAULT_PREFIXES)}
+def _faults(readers: Sequence[LogReader], decoders: Sequence[BurstDecoder]) -> dict[str, int]:
+    """Add up what decoders refused, and what readers stepped over before it came to one.
+
+    ``frame_damaged``: stretches in which no frame was found; ``torn_bytes``: of cut tails.
+    """
+    counted: Counter[str] = Counter()
+    for decoder in decoders:
+        by_name = decoder.count_by_name().items()
+        counted.update({name: n for name, n in by_name if name.startswith(FAULT_PREFIXES)})
+    counted["frame_damaged"] = sum(len(reader.damage) for reader in readers)
+    counted["torn_bytes"] = sum(reader.cut_bytes for reader in readers)
+    return {name: count for name, count in counted.items() if count}
 
 
 def count_instruments(readers: Sequence[LogReader]) -> int:

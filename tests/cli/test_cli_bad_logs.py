@@ -59,6 +59,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     flipped = bytearray(data)
     flipped[len(data) // 2] ^= 0x20
     (folder / "flipped.hql").write_bytes(flipped)
+    second = 64 + 112 * 4 + 64 + 256 * 80
+    assert data[second : second + 4] == b"HEQ1"
+    (folder / "version.hql").write_bytes(data[: second + 4] + b"\x02" + data[second + 5 :])
     return folder
 
 
@@ -102,6 +105,9 @@ def test_damaged_logs_replay_with_what_they_lack_counted(folder: Path) -> None:
     assert 0 < torn["signals"] < good["signals"]
     assert 0 < torn["ticks"] < good["ticks"]
     assert torn["gaps"] == 0
+    assert torn["bad_input"].keys() == {"torn_bytes"}
+    unread = replay(folder, "version.hql", "--json").fields
+    assert (unread["missing"], unread["bad_input"]) == (256, {"frame_damaged": 1})
 
 
 def test_bad_ticks_in_a_log_are_refused_by_reason(folder: Path, tmp_path: Path) -> None:
