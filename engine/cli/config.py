@@ -12,13 +12,17 @@ if TYPE_CHECKING:
     from engine.composition import Blueprint
     from engine.config import Config, Origins
 
+_HELP: Final = """Check or show a configuration.
+
+Example: heqis config check -c mine.toml
+"""
 _UNKNOWN_FILE: Final = "configuration"
 """What the composition calls a configuration whose files it does not know."""
 
 
 def register(app: typer.Typer) -> None:
     """Add the command group."""
-    group = typer.Typer(help="Check or show a configuration.", no_args_is_help=True)
+    group = typer.Typer(help=_HELP, no_args_is_help=True)
     group.command(name="check")(check)
     group.command(name="show")(show)
     app.add_typer(group, name="config")

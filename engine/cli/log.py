@@ -20,13 +20,17 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 LogPath = Annotated[Path, typer.Argument(help="A log: a file, or a directory of segments.")]
 
+_HELP: Final = """Tick logs: look into, check, print, merge.
+
+Example: heqis log info aig.hql
+"""
 _SHOWN: Final = 20
 _MAX_SEQ: Final = 1 << 62
 
 
 def register(app: typer.Typer) -> None:
     """Add the command group."""
-    group = typer.Typer(help="Tick logs: look into, check, print, merge.", no_args_is_help=True)
+    group = typer.Typer(help=_HELP, no_args_is_help=True)
     for command in (info, verify, cat, merge):
         group.command()(command)
     app.add_typer(group, name="log")
