@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from engine.core.errors import LogError
 from feeds.log_files import map_bytes, segments_of
 from feeds.log_index import (
     COLUMNS,
@@ -64,7 +65,7 @@ def verify(path: str | Path) -> VerifyReport:
 
     Raises:
         InputFileError: there is no such file, or it cannot be opened.
-        LogError: it is not a tick log.
+        LogError: it is not a tick log, or there is nothing in it.
     """
     path = Path(path)
     files = segments_of(path)
@@ -83,6 +84,8 @@ def verify(path: str | Path) -> VerifyReport:
         ]
         bad += [BadPlace(str(file), *damage, "no frame") for damage in index.damage]
     frames = np.concatenate(good_frames) if good_frames else np.zeros((0, COLUMNS), np.int64)
+    if not (len(frames) or bad or torn_bytes):
+        raise LogError(path, "holds no whole frame")
     numbered = numbered_frames(frames)
     gaps, duplicates = check_numbers(numbered)
     return VerifyReport(

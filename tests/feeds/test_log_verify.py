@@ -16,6 +16,15 @@ def test_a_whole_log_is_whole(tmp_path: Path) -> None:
     assert (report.frames, report.records, report.files) == (3, 300, 1)
 
 
+def test_nothing_is_no_whole_log(tmp_path: Path) -> None:
+    (tmp_path / "empty.hql").touch()
+    for path in (tmp_path / "empty.hql", tmp_path / "no_segments"):
+        if not path.suffix:
+            path.mkdir()
+        with pytest.raises(LogError, match="holds no whole frame"):
+            verify(path)
+
+
 def test_every_damaged_frame_is_listed_with_its_place(tmp_path: Path) -> None:
     path = write_log(tmp_path / "a.hql", make_ticks(1024))
     data = bytearray(path.read_bytes())
