@@ -66,6 +66,7 @@ class Ingest:
         self._histograms = histograms
         self._intended = decoder.origins["ts_intended"]
         self._defined: Instruments = np.zeros(0, INSTRUMENT)
+        self._gaps = 0
         self._on_fault = on_fault
 
     def define(self, instruments: Instruments) -> None:
@@ -116,11 +117,19 @@ class Ingest:
             if segment.schema == _TICK:
                 self._measure(segment.count, woken_ns)
                 self.pipeline.run_ticks(decoder.ticks, decoder.origins, 0, segment.count)
+                if self.pipeline.gaps != self._gaps:
+                    self._tell_gaps()
             elif segment.schema == _BAR:
                 self._measure(segment.count, woken_ns)
                 self.pipeline.run_bars(decoder.bars, decoder.origins, 0, segment.count)
             elif segment.schema == _INSTRUMENTS:
                 self._learn(wire, int(offsets[at - 1]))
+
+    def _tell_gaps(self) -> None:
+        """Journal the records that did not come; beyond the decoder's bound they are counted."""
+        self._gaps = self.pipeline.gaps
+        for gap in self.decoder.take_gaps():
+            self.pipeline.sink.on_event("gap", 0, gap._asdict())
 
     def _measure(self, count: int, woken_ns: int) -> None:
         self._histograms.record_spans(_WIRE, self._clock.now_ns(), self._intended, count)

@@ -76,6 +76,7 @@ class Pipeline:
         refused: Candidates refused.
         void: Signals that the sink could not take; they got no sequence number.
         ticks: Records taken.
+        gaps: Gaps among them.
         cascades_cut: Proposals dropped because strategies answered each other without end.
     """
 
@@ -110,7 +111,7 @@ class Pipeline:
         self._tick = (-1, -1)
         self._proposed: dict[SignalIds, int] = {}
         self._started_ns = 0
-        self._gaps_seen = 0
+        self.gaps = 0
 
     def define(self, instruments: Instruments) -> None:
         """Take instrument definitions, new or changed; ids below the kernel's capacity.
@@ -175,8 +176,8 @@ class Pipeline:
                     self._decide(candidate, origins)
             if bars:
                 self._hand_over_bars(bars, origins)
-            if gaps != self._gaps_seen:
-                self._gaps_seen = gaps
+            if gaps != self.gaps:
+                self.gaps = gaps
                 self.gate.note_gap(int(records["ts_recv"][reached - 1]))
             at = reached
 
