@@ -19,7 +19,8 @@ class Outlet:
     Attributes:
         sent_frames: Frames the sender took.
         dropped_frames: Frames that left the ring before the sender would take them.
-        dropped_ticks: Ticks in them: the receiver sees a gap of as many.
+        dropped_ticks: Ticks in them: the receiver sees a gap of as many. Definitions in them are
+            sent before what follows.
         blocked: Whether the sender last refused, for want of a peer or of room.
 
     Args:
@@ -29,8 +30,8 @@ class Outlet:
     """
 
     __slots__ = (
-        "_cursor", "_next_seq", "_ring", "_sender", "blocked", "dropped_frames", "dropped_ticks",
-        "name", "sent_frames",
+        "_cursor", "_next_seq", "_owed", "_ring", "_sender", "blocked", "dropped_frames",
+        "dropped_ticks", "name", "sent_frames",
     )  # fmt: skip
 
     def __init__(self, name: str, sender: Sender, ring: FrameRing) -> None:
@@ -39,6 +40,7 @@ class Outlet:
         self._ring = ring
         self._cursor = ring.head
         self._next_seq: int | None = None
+        self._owed: list[bytes] = []
         self.sent_frames = 0
         self.dropped_frames = 0
         self.dropped_ticks = 0
@@ -62,13 +64,15 @@ class Outlet:
         sent = 0
         while sent < most and self._cursor < self._ring.head:
             frame = self._ring[self._cursor]
-            if not self._sender.send(frame.frame):
-                self.blocked = True
+            self.blocked = not self._sender.send(self._owed[0] if self._owed else frame.frame)
+            if self.blocked:
                 break
-            self.blocked = False
+            sent += 1
+            if self._owed:
+                del self._owed[0]
+                continue
             self._cursor += 1
             self._next_seq = frame.first_seq + frame.consumed
-            sent += 1
         self.sent_frames += sent
         return sent
 
@@ -79,5 +83,6 @@ class Outlet:
         oldest = self._ring[self._ring.tail].first_seq
         self.dropped_frames += lost
         self.dropped_ticks += max(0, oldest - (1 if self._next_seq is None else self._next_seq))
+        self._owed = self._ring.definitions_since(self._cursor) or self._owed
         self._cursor = self._ring.tail
         self._next_seq = oldest

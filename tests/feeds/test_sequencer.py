@@ -114,3 +114,31 @@ def test_outlet_counts_exactly_what_the_ring_dropped() -> None:
     sender.room = 10
     assert outlet.drain(10) == 2
     assert (outlet.dropped_frames, outlet.dropped_ticks) == (1, 3)
+
+
+def test_definitions_that_left_the_ring_are_sent_before_what_follows() -> None:
+    sequencer, ring, sender = Sequencer(1, 5), FrameRing(2, 1 << 20), TakingSender(0)
+    outlet = Outlet("engine", sender, ring)
+
+    def publish(*made: list[Sequenced]) -> None:
+        for frame in (one for part in made for one in part):
+            ring.push(frame)
+
+    rows = np.concatenate([instrument_row(f"{name}.SIM", id=i) for i, name in enumerate("ABC")])
+    ticks = empty_ticks(3)
+    publish(sequencer.definitions(rows, 5), sequencer.ticks(ticks, 6))
+    later = rows[1:2].copy()
+    later["pre_close"] = 7.5
+    publish(sequencer.definitions(later, 7), sequencer.ticks(ticks, 8), sequencer.ticks(ticks, 9))
+    outlet.drain(9)
+    sender.room = 9
+    assert outlet.drain(1) == 1
+    outlet.drain(9)
+    publish(sequencer.ticks(ticks, 10))
+    outlet.drain(9)
+    sent = [decode_frame(frame) for frame in sender.taken]
+    assert [frame.schema for frame in sent] == [Schema.INSTRUMENTS, *3 * [Schema.TICK]]
+    assert [frame.first_seq for frame in sent] == [4, 4, 7, 10]
+    assert sent[0].records["symbol"].tolist() == rows["symbol"].tolist()
+    assert sent[0].records["pre_close"][1] == 7.5
+    assert (outlet.dropped_frames, outlet.dropped_ticks) == (3, 3)
