@@ -16,11 +16,12 @@ from engine.recorder import Recorder
 from feeds.burst import BurstDecoder
 from feeds.codec import decode_frame, merge_instruments
 from latency.histogram import StageHistograms
-from latency.stages import Stage
 
 _log = logging.getLogger(__name__)
-_WIRE: Final = int(Stage.WIRE)
-_INGEST: Final = int(Stage.INGEST)
+
+Run = Callable[[npt.NDArray[np.void], npt.NDArray[np.void], int, int], int]
+"""``Pipeline.run_ticks`` or ``run_bars``."""
+
 _TICK: Final = int(Schema.TICK)
 _BAR: Final = int(Schema.BAR)
 _INSTRUMENTS: Final = int(Schema.INSTRUMENTS)
@@ -33,7 +34,7 @@ class Ingest:
         pipeline: Takes the ticks.
         decoder: Checks and unpacks the messages.
         clock: The wall clock, corrected to the gateway's.
-        histograms: Gets the wire and ingest stages.
+        histograms: Gets the stages wire, ingest and compute.
         on_fault: Called with a text when the duty cycle itself failed; must halt the engine.
         recorder: Keeps the accepted frames.
 
@@ -115,13 +116,11 @@ class Ingest:
                 self.recorder.keep(wire, offsets, lengths, at, at + segment.consumed)
             at += segment.consumed
             if segment.schema == _TICK:
-                self._measure(segment.count, woken_ns)
-                self.pipeline.run_ticks(decoder.ticks, decoder.origins, 0, segment.count)
+                self._run(self.pipeline.run_ticks, decoder.ticks, segment.count, woken_ns)
                 if self.pipeline.gaps != self._gaps:
                     self._tell_gaps()
             elif segment.schema == _BAR:
-                self._measure(segment.count, woken_ns)
-                self.pipeline.run_bars(decoder.bars, decoder.origins, 0, segment.count)
+                self._run(self.pipeline.run_bars, decoder.bars, segment.count, woken_ns)
             elif segment.schema == _INSTRUMENTS:
                 self._learn(wire, int(offsets[at - 1]))
 
@@ -131,9 +130,11 @@ class Ingest:
         for gap in self.decoder.take_gaps():
             self.pipeline.sink.on_event("gap", 0, gap._asdict())
 
-    def _measure(self, count: int, woken_ns: int) -> None:
-        self._histograms.record_spans(_WIRE, self._clock.now_ns(), self._intended, count)
-        self._histograms.record_repeat(_INGEST, time.perf_counter_ns() - woken_ns, count)
+    def _run(self, run: Run, records: npt.NDArray[np.void], count: int, woken_ns: int) -> None:
+        arrived_ns = self._clock.now_ns()
+        ingest_ns = time.perf_counter_ns() - woken_ns
+        compute_ns = run(records, self.decoder.origins, 0, count)
+        self._histograms.record_burst(arrived_ns, self._intended, ingest_ns, compute_ns, count)
 
     def _learn(self, wire: npt.NDArray[np.uint8], offset: int) -> None:
         try:

@@ -31,7 +31,6 @@ GATES_PASSED: Final = tuple(gate.value for gate in Gate)
 MAX_CASCADE: Final = 256
 """Most proposals one record may cause through strategies that answer each other's signals."""
 
-_COMPUTE: Final = int(Stage.COMPUTE)
 _GATE: Final = int(Stage.GATE)
 _PUBLISH: Final = int(Stage.PUBLISH)
 _TOTAL: Final = int(Stage.TOTAL)
@@ -68,7 +67,7 @@ class Pipeline:
         strategies: Facts by strategy number: the compiled rules first, then the Python ones.
         sink: Takes signals, refusals and events.
         clock: What time it is.
-        histograms: Stage latencies.
+        histograms: Gets the stages gate, publish and total; its caller knows the others.
         stream: Epoch of the signal stream and the sequence number of the next signal.
 
     Attributes:
@@ -140,36 +139,35 @@ class Pipeline:
             if self.strategies[hosted.number].looks_at(symbol):
                 hosted.watched.add(number)
 
-    def run_ticks(self, ticks: Ticks, origins: Origins, start: int, stop: int) -> None:
-        """Take ticks [start, stop) of a burst, with their origins."""
+    def run_ticks(self, ticks: Ticks, origins: Origins, start: int, stop: int) -> int:
+        """Take ticks [start, stop) of a burst, with their origins; return the kernel's time, ns."""
         self.ticks += stop - start
         self._started_ns = _now()
         if not self.host.wants_ticks:
-            self._run(self.kernel.run_ticks, ticks, origins, start, stop)
-            return
-        at = start
+            return self._run(self.kernel.run_ticks, ticks, origins, start, stop)
+        at, compute_ns = start, 0
         for row in (self.host.tick_rows(ticks["kind"][start:stop]) + start).tolist():
-            self._run(self.kernel.run_ticks, ticks, origins, at, row + 1)
+            compute_ns += self._run(self.kernel.run_ticks, ticks, origins, at, row + 1)
             tick = ticks[row]
             times = int(tick["ts_event"]), int(tick["ts_recv"])
             self._decide_made(self.host.on_tick(tick), origins, row, times)
             at = row + 1
-        self._run(self.kernel.run_ticks, ticks, origins, at, stop)
+        return compute_ns + self._run(self.kernel.run_ticks, ticks, origins, at, stop)
 
-    def run_bars(self, bars: Bars, origins: Origins, start: int, stop: int) -> None:
-        """Take recorded bars [start, stop) of a burst, with their origins."""
+    def run_bars(self, bars: Bars, origins: Origins, start: int, stop: int) -> int:
+        """Take recorded bars [start, stop), with their origins; return the kernel's time, ns."""
         self.ticks += stop - start
         self._started_ns = _now()
-        self._run(self.kernel.run_bars, bars, origins, start, stop)
+        return self._run(self.kernel.run_bars, bars, origins, start, stop)
 
     def _run(
         self, run: Run, records: npt.NDArray[np.void], origins: Origins, at: int, stop: int
-    ) -> None:
-        kernel, histograms = self.kernel, self.histograms
+    ) -> int:
+        kernel, compute_ns = self.kernel, 0
         while at < stop:
             before = _now()
             reached = run(records, at, stop)
-            histograms.record_repeat(_COMPUTE, _now() - before, reached - at or 1)
+            compute_ns += _now() - before
             candidates, bars, gaps = kernel.outputs()
             if candidates:
                 for candidate in candidates_of(kernel.candidates[:candidates]):
@@ -180,6 +178,7 @@ class Pipeline:
                 self.gaps = gaps
                 self.gate.note_gap(int(records["ts_recv"][reached - 1]))
             at = reached
+        return compute_ns
 
     def _hand_over_bars(self, count: int, origins: Origins) -> None:
         kernel = self.kernel

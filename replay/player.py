@@ -26,11 +26,12 @@ from replay.pacing import Pacer
 
 _HEARTBEAT: Final = int(TickKind.HEARTBEAT)
 _GAP: Final = int(TickKind.GAP)
+_COMPUTE: Final = int(Stage.COMPUTE)
 _INGEST: Final = int(Stage.INGEST)
 _WIRE: Final = int(Stage.WIRE)
 RANDOM_BURSTS: Final = 0
 """Value of ``Options.burst`` for bursts of random sizes."""
-Take = Callable[[npt.NDArray[np.void], npt.NDArray[np.void], int, int], None]
+Take = Callable[[npt.NDArray[np.void], npt.NDArray[np.void], int, int], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,8 @@ class _Player:
         at = 0
         while at < burst.size:
             stop = min(burst.size, at + self._size(burst.size))
-            take(burst.records, burst.origins, at, stop)
+            compute_ns = take(burst.records, burst.origins, at, stop)
+            self.histograms.record_repeat(_COMPUTE, compute_ns, stop - at)
             at = stop
 
     def _size(self, count: int) -> int:
@@ -204,7 +206,8 @@ class _Player:
             ready = int(np.searchsorted(schedule[at:], now, side="right")) + at
             stop = min(max(ready, at + 1), at + self._size(burst.size))
             self.histograms.record_spans(_WIRE, now, schedule[at:stop], stop - at)
-            take(burst.records, burst.origins, at, stop)
+            compute_ns = take(burst.records, burst.origins, at, stop)
+            self.histograms.record_repeat(_COMPUTE, compute_ns, stop - at)
             at = stop
 
     def _result(self, wall_s: float) -> Result:

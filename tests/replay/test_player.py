@@ -48,6 +48,7 @@ def test_counts_add_up_to_the_records_of_the_log(log: Path, blueprint: Blueprint
     assert result.ticks == COUNT - heartbeats
     assert result.heartbeats == heartbeats
     assert result.gaps == 0
+    assert result.latency["ingest"].count == result.latency["compute"].count == COUNT
     assert result.signals == sum(result.signals_by_strategy.values()) > 20
     assert result.bars == sum(result.bars_by_spec.values()) > 50
 
