@@ -31,6 +31,8 @@ from latency.stall import LoopWatch, StallMeter
 
 _log = logging.getLogger(__name__)
 NS_PER_S: Final = 1_000_000_000
+OPERATOR_STATE: Final = "operator_state"
+"""Kind of the journal's event for an operator's command."""
 OFFSET_INTERVAL_S: Final = 0.2
 FLUSH_INTERVAL_S: Final = 0.25
 
@@ -121,6 +123,7 @@ class Engine:
             watch=self._watch,
             latency_log=self._latency_log,
         )
+        await self._restore_state()
         pipeline.host.start()
         stack.callback(pipeline.host.stop)
         await self.stream.start()
@@ -178,7 +181,18 @@ class Engine:
         before = pipeline.gate.state
         pipeline.gate.set_state(state)
         fields = {"from": before.value, "to": state.value, "by": who}
-        pipeline.sink.on_event("operator_state", 0, fields)
+        pipeline.sink.on_event(OPERATOR_STATE, 0, fields)
+
+    async def _restore_state(self) -> None:
+        """Stay as the operator left the gate, where that is stricter than the configuration."""
+        last = await self.journal.read_last_event(OPERATOR_STATE)
+        states = list(RiskState)
+        gate = self.ingest.pipeline.gate
+        if last is not None and last.get("to") in states:
+            wanted = RiskState(last["to"])
+            if states.index(wanted) > states.index(gate.state):
+                gate.set_state(wanted)
+                _log.warning("the risk gate is %s, as the operator left it", wanted.value)
 
     def _on_set_state(self, state: GateState) -> GateState:
         before: GateState = self.ingest.pipeline.gate.state.value

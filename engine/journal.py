@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+import orjson
+
 from engine.core.errors import JournalError
 from engine.core.signals import Refusal, Signal
 from engine.journal_schema import Record, RefusalSampler, SampledRefusal, make_event
@@ -233,6 +235,18 @@ class Journal:
             return await store.knows(signal_id)
         except sqlite3.Error as error:
             raise JournalError(f"{self.path}: cannot be read: {error}") from error
+
+    async def read_last_event(self, kind: str) -> dict[str, Any] | None:
+        """Return the fields of the newest committed event of a kind, None without one.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        try:
+            fields = await self._opened().last_event(kind)
+        except sqlite3.Error as error:
+            raise JournalError(f"{self.path}: cannot be read: {error}") from error
+        return None if fields is None else orjson.loads(fields)
 
     def _queued(self, epoch: int, from_seq: int, limit: int) -> list[Signal]:
         signals = (record for record in self._queue if isinstance(record, Signal))

@@ -197,6 +197,12 @@ class JournalStore:
             raise
         return cursor.rowcount
 
+    async def last_event(self, kind: str) -> str | None:
+        """Return the fields, as JSON, of the newest event of a kind."""
+        query = "SELECT fields FROM events WHERE kind = ? ORDER BY row DESC LIMIT 1"
+        rows = await self._reader.execute_fetchall(query, (kind,))
+        return next((str(row[0]) for row in rows), None)
+
     async def close(self) -> None:
         """Close both connections and give up the lock."""
         try:

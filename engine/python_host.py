@@ -118,7 +118,7 @@ class PythonHost:
         kind, instrument = int(record["kind"]), int(record["instrument"])
         symbol = self.symbols[instrument]
         made: list[Made] = []
-        if kind in _TRADES and self._trades and record["size"] > 0.0:
+        if kind in _TRADES and self._trades and record["price"] > 0.0:
             trade = _trade(record, symbol)
             for one in self._trades:
                 if instrument in one.watched:

@@ -5,6 +5,7 @@ A log without rotation is one file. With rotation it is a directory of segments 
 Frames wait in memory until a megabyte is together or ``flush`` is called.
 """
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -182,7 +183,8 @@ class LogWriter:
         try:
             self._write_all(data)
         except OSError as error:
-            os.ftruncate(self._fd, self._good_bytes)
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self._good_bytes)
             raise LogError(
                 self.path, f"cannot be written, {len(data)} bytes are lost: {error.strerror}"
             ) from error

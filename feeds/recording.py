@@ -88,8 +88,11 @@ class Recording:
         self.error: LogError | None = None
 
     def define(self, instruments: Instruments) -> None:
-        """Write definitions that came over the control channel, if they are news."""
-        if instruments.tobytes() == self._instruments.tobytes():
+        """Write definitions that came over the control channel, the first only.
+
+        Later changes come in the stream itself, at their place in it.
+        """
+        if len(self._instruments):
             return
         try:
             self._learn(instruments)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from engine.cli.common import AsJson, print_json
+
 
 class Wanted(StrEnum):
     """States an operator may ask for."""
@@ -23,12 +25,16 @@ def register(app: typer.Typer) -> None:
 def state(
     wanted: Annotated[Wanted, typer.Argument(help="What the risk gate shall be.")],
     url: Annotated[str, typer.Argument(help="Where the engine listens.")] = "ws://127.0.0.1:8765",
+    json: AsJson = False,
 ) -> None:
     """Let signals through, only those that reduce a position, or none; it is journaled.
 
     Example: heqis state halted
     """
     previous = asyncio.run(_ask(url, wanted.value))
+    if json:
+        print_json({"state": wanted.value, "previous": previous})
+        return
     typer.echo(f"the risk gate is {wanted.value}; it was {previous}")
 
 

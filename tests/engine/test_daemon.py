@@ -118,6 +118,21 @@ def test_an_operator_halts_over_the_stream_and_it_is_journaled(tmp_path: Path) -
     assert orjson.loads(fields) == {"from": "active", "to": "halted", "by": "stream"}
 
 
+def test_the_kill_switch_outlives_the_engine(tmp_path: Path) -> None:
+    async def halt(engine: Engine, gateway: Gateway) -> None:
+        engine.set_state(RiskState.HALTED, "test")
+
+    async def look(engine: Engine, gateway: Gateway) -> None:
+        assert engine.ingest.pipeline.gate.state is RiskState.HALTED
+        engine.set_state(RiskState.ACTIVE, "test")
+
+    async def look_again(engine: Engine, gateway: Gateway) -> None:
+        assert engine.ingest.pipeline.gate.state is RiskState.ACTIVE
+
+    for scene in (halt, look, look_again):
+        live(tmp_path, scene)
+
+
 def test_a_web_page_is_refused_unless_it_is_listed(tmp_path: Path) -> None:
     async def scene(engine: Engine, gateway: Gateway) -> None:
         url = f"ws://127.0.0.1:{engine.stream.port}"
