@@ -7,8 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.records import SEQUENCED, Instruments, Schema, TickKind, Ticks
+from feeds.codec import merge_instruments
 from feeds.config import LogSourceConfig
 from feeds.log_index import COUNT, FIRST_SEQ, SCHEMA, TS
+from feeds.log_merge import merged_instruments, merged_records
 from feeds.log_reader import LogReader
 from feeds.sequencer import Sequenced
 
@@ -22,6 +24,10 @@ class LogSource:
 
     Recorded heartbeats and gaps are left out: the gateway makes its own heartbeats.
 
+    Attributes:
+        instruments: The first definition of every instrument; another array, with later definitions
+            in it, once a batch was yielded that follows them.
+
     Args:
         config: The log, and how fast.
 
@@ -32,18 +38,21 @@ class LogSource:
 
     def __init__(self, config: LogSourceConfig) -> None:
         self._reader = LogReader(config.path)
-        self.instruments: Instruments = self._reader.instruments
+        self.instruments: Instruments = merged_instruments([self._reader])[0]
         self.speed = config.speed
         self.keep_times = config.times == "market"
         self.longest_gap_ns = config.longest_gap
 
     def batches(self) -> Iterator[Ticks]:
         """Yield TICK arrays, each reused for the next."""
-        for batch in self._reader.batches():
-            kinds = batch.ticks["kind"]
+        for schema, records in merged_records([self._reader]):
+            if schema == Schema.INSTRUMENTS:
+                self.instruments = merge_instruments(self.instruments, records)
+                continue
+            kinds = records["kind"]
             market = (kinds != TickKind.HEARTBEAT) & (kinds != TickKind.GAP)
             if market.any():
-                yield batch.ticks[market]
+                yield records[market]
 
 
 class FramePlayer:

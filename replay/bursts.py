@@ -12,7 +12,7 @@ from engine.core.records import Instruments, Schema, TickKind, id_bound
 from feeds.burst import ORIGIN, BurstDecoder
 from feeds.codec import decode_frame
 from feeds.log_index import COUNT, SCHEMA
-from feeds.log_merge import merged_instruments, merged_ticks
+from feeds.log_merge import merged_instruments, merged_records
 from feeds.log_reader import LogReader
 
 FAULT_PREFIXES: Final = ("frame_", "refused_")
@@ -74,7 +74,7 @@ class MergedBursts:
 
     Args:
         readers: The logs.
-        define: Called once with all definitions.
+        define: Called with the first definition of every instrument, and with later ones in place.
 
     Raises:
         InputFileError: a log holds bars, which are played one log at a time.
@@ -85,20 +85,24 @@ class MergedBursts:
             if count_records(reader, Schema.BAR):
                 raise InputFileError(reader.path, "it holds bars; replay it by itself")
         self._readers = readers
-        self._decoders = [BurstDecoder(len(reader.instruments)) for reader in readers]
+        self._decoders = [BurstDecoder(0) for _ in readers]
+        self._define = define
         self._epoch = readers[0].epochs[0] if readers[0].epochs else 0
         define(merged_instruments(readers)[0])
 
     def __iter__(self) -> Iterator[Burst]:
         seq = 1
-        for ticks in merged_ticks(self._readers, self._decoders):
-            gap = ticks["kind"] == TickKind.GAP
-            numbers = np.where(gap, np.maximum(ticks["size"], 1), 1).astype(np.int64)
-            origins = np.zeros(len(ticks), ORIGIN)
+        for schema, records in merged_records(self._readers, self._decoders):
+            if schema == Schema.INSTRUMENTS:
+                self._define(records)
+                continue
+            gap = records["kind"] == TickKind.GAP
+            numbers = np.where(gap, np.maximum(records["size"], 1), 1).astype(np.int64)
+            origins = np.zeros(len(records), ORIGIN)
             origins["epoch"] = self._epoch
             origins["seq"] = seq + np.cumsum(numbers) - numbers
             seq += int(numbers.sum())
-            yield Burst(Schema.TICK, ticks, origins, len(ticks))
+            yield Burst(Schema.TICK, records, origins, len(records))
 
     def faults(self) -> dict[str, int]:
         """Return what was refused in the logs, by reason."""

@@ -8,11 +8,13 @@ from frame_cases import START_NS, make_instruments, make_ticks, tick_frame, writ
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core.records import ALL_INSTRUMENTS, TickKind, Ticks
-from feeds.log_merge import merge_logs, merged_instruments, merged_ticks
+from engine.core.records import ALL_INSTRUMENTS, Instruments, Schema, TickKind, Ticks
+from feeds.config import LogSourceConfig
+from feeds.log_merge import merge_logs, merged_instruments, merged_records, merged_ticks
 from feeds.log_reader import LogReader
 from feeds.log_verify import verify
 from feeds.log_writer import LogWriter
+from feeds.player import LogSource
 
 TIMES = st.lists(st.integers(0, 30), min_size=1, max_size=40)
 
@@ -91,13 +93,82 @@ def test_what_a_log_lacks_the_merged_log_lacks_too(tmp_path: Path) -> None:
     assert batch.origins["seq"].tolist() == [1, 2, 3, 6, 7]
 
 
-def test_the_last_definition_of_a_symbol_counts(tmp_path: Path) -> None:
-    later = make_instruments()
-    later["pre_close"] = 9.0
+def closing_at(pre_close: float, prefix: str = "SYM", count: int = 2) -> Instruments:
+    table = make_instruments(count, prefix)
+    table["pre_close"] = pre_close
+    return table
+
+
+def told(path: Path, *more: Path) -> list[tuple[list[int], list[float]] | int]:
+    """Return a merge's definitions as ids and closes, and its runs of ticks as their lengths."""
+    found: list[tuple[list[int], list[float]] | int] = []
+    for schema, rows in merged_records([LogReader(path), *map(LogReader, more)]):
+        if schema == Schema.INSTRUMENTS:
+            found.append((rows["id"].tolist(), rows["pre_close"].tolist()))
+        elif found and isinstance(found[-1], int):
+            found[-1] += len(rows)
+        else:
+            found.append(len(rows))
+    return found
+
+
+def test_the_first_definition_of_a_symbol_opens_the_merge(tmp_path: Path) -> None:
     paths = [
-        write_log(tmp_path / f"{i}.hql", make_ticks(2), instruments=table)
-        for i, table in enumerate((make_instruments(), later))
+        write_log(tmp_path / f"{close}.hql", make_ticks(2), instruments=closing_at(close))
+        for close in (8.0, 9.0)
     ]
     table, maps = merged_instruments([LogReader(path) for path in paths])
-    assert table["pre_close"].tolist() == [9.0, 9.0]
+    assert table["pre_close"].tolist() == [8.0, 8.0]
     assert [ids.tolist() for ids in maps] == [[0, 1], [0, 1]]
+
+
+def test_later_definitions_stay_in_place_under_their_new_ids(tmp_path: Path) -> None:
+    log = tmp_path / "log.hql"
+    with LogWriter(log, closing_at(8.0), epoch=7) as writer:
+        writer.write_ticks(make_ticks(4))
+        writer.define(closing_at(8.0))
+        writer.write_ticks(make_ticks(4, first=4))
+        writer.define(closing_at(9.0)[1:])
+        writer.write_ticks(make_ticks(4, first=8))
+        writer.define(closing_at(10.0)[:1])
+    other = write_log(
+        tmp_path / "other.hql", make_ticks(12), instruments=closing_at(5.0, "OTHER", 3)
+    )
+    assert told(log) == [8, ([1], [9.0]), 4, ([0], [10.0])]
+    assert told(other, log) == [17, ([4], [9.0]), 7, ([3], [10.0])]
+    merge_logs([other, log], tmp_path / "out.hql")
+    assert told(tmp_path / "out.hql") == told(other, log)
+    assert verify(tmp_path / "out.hql").ok
+
+
+def test_a_later_log_defines_when_its_ticks_begin(tmp_path: Path) -> None:
+    days = [
+        write_log(
+            tmp_path / f"{close}.hql", make_ticks(4, first=first), instruments=closing_at(close)
+        )
+        for first, close in ((0, 8.0), (4, 9.0))
+    ]
+    assert told(*days) == [4, ([0, 1], [9.0, 9.0]), 4]
+    assert told(*days[::-1]) == [([0, 1], [8.0, 8.0]), 4, ([0, 1], [9.0, 9.0]), 4]
+
+
+def test_an_instrument_is_unknown_until_its_log_defines_it(tmp_path: Path) -> None:
+    with LogWriter(tmp_path / "log.hql", make_instruments(1), epoch=7) as writer:
+        writer.append_frame(tick_frame(make_ticks(8), 1))
+        writer.define(make_instruments(2))
+        writer.append_frame(tick_frame(make_ticks(8, first=8), 9))
+    ticks = np.concatenate(list(merged_ticks([LogReader(tmp_path / "log.hql")])))
+    assert ticks["instrument"].tolist().index(1) == 7
+    assert len(ticks) == 14
+
+
+def test_a_log_source_tells_a_definition_with_the_ticks_that_follow(tmp_path: Path) -> None:
+    with LogWriter(tmp_path / "log.hql", closing_at(8.0), epoch=7) as writer:
+        writer.write_ticks(make_ticks(4))
+        writer.define(closing_at(9.0)[1:])
+        writer.write_ticks(make_ticks(4, first=4))
+    source = LogSource(LogSourceConfig(path=tmp_path / "log.hql"))
+    opening = source.instruments
+    seen = [(len(ticks), source.instruments["pre_close"].tolist()) for ticks in source.batches()]
+    assert seen == [(3, [8.0, 8.0]), (3, [8.0, 9.0])]
+    assert opening["pre_close"].tolist() == [8.0, 8.0]

@@ -11,7 +11,7 @@ from pipeline_cases import RULES, START_NS, market_instruments, market_ticks
 from engine.composition import Blueprint, resolve
 from engine.config import Config
 from engine.core.errors import InputFileError
-from engine.core.records import TickKind, Ticks, empty_bars
+from engine.core.records import Board, Instruments, TickKind, Ticks, empty_bars
 from feeds.log_merge import merge_logs
 from feeds.log_writer import LogWriter
 from replay.player import RANDOM_BURSTS, Options, Result, play
@@ -32,6 +32,21 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_log(path: Path, ticks: Ticks, epoch: int = 5) -> Path:
     with LogWriter(path, market_instruments(), epoch=epoch) as writer:
         writer.write_ticks(ticks)
+    return path
+
+
+def shares(pre_close: float) -> Instruments:
+    table = market_instruments()
+    table["board"], table["pre_close"] = Board.CN_MAIN, pre_close
+    return table
+
+
+def write_days(path: Path, ticks: Ticks, closes: list[float]) -> Path:
+    """Write a log of as many days as closes, of shares around 100."""
+    with LogWriter(path, shares(closes[0]), epoch=5) as writer:
+        for close, part in zip(closes, np.array_split(ticks, len(closes)), strict=True):
+            writer.define(shares(close))
+            writer.write_ticks(part)
     return path
 
 
@@ -89,6 +104,42 @@ def test_several_logs_replay_as_their_merged_log(tmp_path: Path, blueprint: Blue
     together = play(parts, blueprint)
     assert facts(together) == facts(play([tmp_path / "merged.hql"], blueprint))
     assert together.signals > 20
+
+
+def test_a_merged_log_replays_as_the_log_whose_definitions_change(
+    tmp_path: Path, blueprint: Blueprint
+) -> None:
+    ticks = market_ticks(COUNT)
+    log = write_days(tmp_path / "days.hql", ticks, [100.0, 50.0])
+    merge_logs([log], tmp_path / "merged.hql")
+    alone = play([log], blueprint)
+    assert facts(alone) == facts(play([tmp_path / "merged.hql"], blueprint))
+    days = {}
+    for close in (100.0, 50.0):
+        days[close] = play([write_days(tmp_path / f"{close}.hql", ticks, [close])], blueprint)
+    refused = {close: day.refusals.get("MARKET_LIMIT_UP", 0) for close, day in days.items()}
+    assert refused[100.0] == 0 < alone.refusals["MARKET_LIMIT_UP"] < refused[50.0]
+
+
+def test_several_logs_replay_with_definitions_in_their_place(
+    tmp_path: Path, blueprint: Blueprint
+) -> None:
+    ticks = market_ticks(COUNT)
+    whole = play([write_days(tmp_path / "days.hql", ticks, [100.0, 50.0])], blueprint)
+    first = write_days(tmp_path / "first.hql", ticks[: COUNT // 2], [100.0])
+    second = write_days(tmp_path / "second.hql", ticks[COUNT // 2 :], [50.0])
+    for order in ([first, second], [second, first]):
+        merge_logs(order, tmp_path / "merged.hql", overwrite=True)
+        together = play(order, blueprint)
+        assert facts(together) == facts(play([tmp_path / "merged.hql"], blueprint)) == facts(whole)
+    parts = [
+        write_days(tmp_path / f"{i}.hql", ticks[i::2].copy(), closes)
+        for i, closes in enumerate(([100.0, 50.0, 100.0], [100.0, 60.0]))
+    ]
+    merge_logs(parts, tmp_path / "merged.hql", overwrite=True)
+    together = play(parts, blueprint)
+    assert facts(together) == facts(play([tmp_path / "merged.hql"], blueprint))
+    assert together.refusals["MARKET_LIMIT_UP"] > 0
 
 
 def test_logs_of_other_instruments_replay_whole_in_any_order(
