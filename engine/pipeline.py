@@ -32,8 +32,6 @@ MAX_CASCADE: Final = 256
 """Most proposals one record may cause through strategies that answer each other's signals."""
 
 _GATE: Final = int(Stage.GATE)
-_PUBLISH: Final = int(Stage.PUBLISH)
-_TOTAL: Final = int(Stage.TOTAL)
 _now: Final = time.perf_counter_ns
 
 Origins = npt.NDArray[np.void]
@@ -256,9 +254,9 @@ class Pipeline:
         verdict = self.gate.check(candidate, valid_until_ns=valid_until, now_wall_ns=now)
         identity = self._identify(candidate, (epoch, tick_seq))
         judged = _now()
-        self.histograms.record_value(_GATE, judged - began)
         if verdict.reason is not None and verdict.gate is not None:
             self.refused += 1
+            self.histograms.record_value(_GATE, judged - began)
             self.sink.on_refusal(
                 Refusal(
                     id=identity,
@@ -278,12 +276,14 @@ class Pipeline:
         signal = self._signal(candidate, facts, identity, (epoch, tick_seq), (now, valid_until))
         if not self.sink.on_signal(signal):
             self.void += 1
+            self.histograms.record_value(_GATE, judged - began)
             return None
+        published = _now()
+        total_ns = self.clock.total_ns(intended, self._started_ns)
         self.gate.accept(candidate)
         self.next_seq += 1
         self.signals += 1
-        self.histograms.record_value(_PUBLISH, _now() - judged)
-        self.histograms.record_value(_TOTAL, self.clock.total_ns(intended, self._started_ns))
+        self.histograms.record_signal(judged - began, published - judged, total_ns)
         return signal
 
     def _signal(

@@ -15,7 +15,11 @@ _log = logging.getLogger(__name__)
 
 
 class LiveSink:
-    """Journals first, so that no client ever saw what the journal could not take."""
+    """Publishes what the journal has room for, then journals it.
+
+    The journal's room is reserved by asking first: the loop thread alone fills it. So no client
+    ever sees what the journal cannot take, and none waits for the journal.
+    """
 
     def __init__(self, journal: Journal, stream: SignalStream) -> None:
         self._journal = journal
@@ -23,13 +27,15 @@ class LiveSink:
         self.refusals: Counter[str] = Counter()
 
     def on_signal(self, signal: Signal) -> bool:
-        """Journal and publish; False if the journal has no room."""
-        try:
-            self._journal.append_signal(signal)
-        except JournalError as error:
-            _log.error("signal %s is void: %s", signal.id, error)
+        """Publish and journal; False if the journal has no room."""
+        if not self._journal.accepting:
+            try:
+                self._journal.append_signal(signal)
+            except JournalError as error:
+                _log.error("signal %s is void: %s", signal.id, error)
             return False
         self._stream.publish(signal)
+        self._journal.append_signal(signal)
         return True
 
     def on_refusal(self, refusal: Refusal) -> None:

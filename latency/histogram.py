@@ -27,6 +27,9 @@ _FIRST: Final = 8
 _WIRE: Final = int(Stage.WIRE)
 _INGEST: Final = int(Stage.INGEST)
 _COMPUTE: Final = int(Stage.COMPUTE)
+_GATE: Final = int(Stage.GATE)
+_PUBLISH: Final = int(Stage.PUBLISH)
+_TOTAL: Final = int(Stage.TOTAL)
 
 
 @njit(error_model="numpy", cache=True, nogil=True)
@@ -78,6 +81,14 @@ def count_burst_nb(
     count_nb(table[_COMPUTE], compute, count)
 
 
+@njit(error_model="numpy", cache=True, nogil=True)
+def count_signal_nb(table: npt.NDArray[np.int64], gate: int, publish: int, total: int) -> None:
+    """Count a signal's gate, publish and total times."""
+    count_nb(table[_GATE], gate, 1)
+    count_nb(table[_PUBLISH], publish, 1)
+    count_nb(table[_TOTAL], total, 1)
+
+
 @cache
 def _compile() -> list[Callable[..., None]]:
     """Fix one signature a kernel, and return the machine code's own entries.
@@ -88,6 +99,7 @@ def _compile() -> list[Callable[..., None]]:
         (count_value_nb, "void(int64[:,::1],int64,int64,int64)"),
         (count_spans_nb, "void(int64[:,::1],int64,int64,int64[:],int64)"),
         (count_burst_nb, "void(int64[:,::1],int64,int64[:],int64,int64,int64)"),
+        (count_signal_nb, "void(int64[:,::1],int64,int64,int64)"),
     )
     if getattr(config, "DISABLE_JIT", 0):
         return [kernel for kernel, _ in signatures]
@@ -121,8 +133,8 @@ class StageHistograms:
     """
 
     __slots__ = (
-        "_count_burst", "_count_spans", "_count_value", "_table", "_taken", "clock_faults", "names",
-        "out_of_range", "scale",
+        "_count_burst", "_count_signal", "_count_spans", "_count_value", "_table", "_taken",
+        "clock_faults", "names", "out_of_range", "scale",
     )  # fmt: skip
 
     def __init__(
@@ -134,7 +146,8 @@ class StageHistograms:
     ) -> None:
         if not names or not 1 <= lowest_ns <= highest_ns // 2 or highest_ns >= _LIMIT_NS:
             raise ValueError(f"{len(names)} stages over {lowest_ns} to {highest_ns} ns")
-        self._count_value, self._count_spans, self._count_burst = _compile()
+        compiled = _compile()
+        self._count_value, self._count_spans, self._count_burst, self._count_signal = compiled
         self.names = tuple(names)
         self.scale = HdrScale.of(HdrHistogram(lowest_ns, highest_ns, digits))
         self._table = np.zeros((len(self.names), _FIRST + self.scale.buckets), np.int64)
@@ -185,6 +198,10 @@ class StageHistograms:
             ValueError: ``count`` exceeds N.
         """
         self._count_burst(self._table, end_ns, starts, ingest_ns, compute_ns, count)
+
+    def record_signal(self, gate_ns: int, publish_ns: int, total_ns: int) -> None:
+        """Record what every signal has, in one call; needs the rows of STAGES."""
+        self._count_signal(self._table, gate_ns, publish_ns, total_ns)
 
     def cumulative(self) -> dict[str, StageCounts]:
         """Copy everything recorded so far, by stage."""
