@@ -136,7 +136,7 @@ def _print(result: "Result") -> None:
         ("strategy failures", result.strategy_failures),
     ):
         told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-        if told:
-            console.print(f"{title}: {told}", soft_wrap=True)
+        if told or title == "signals":
+            console.print(f"{title}: {told or 'none'}", soft_wrap=True)
     console.print(f"digest: {result.digest}")
     console.print(percentile_table(result.latency))
