@@ -46,6 +46,9 @@ class EngineConfig(Settings):
     """How often status goes to clients that asked for it."""
     stall_budget: Annotated[DurationNs, Field(gt=0)] = 20 * 10**6
     """A turn of the event loop late by more counts as a stall."""
+    rehearse_every: Annotated[DurationNs, Field(ge=0)] = 10**6
+    """How often the way of a signal is gone through for nothing, so that a signal finds it in the
+    processor's caches; only while ticks come. 0: never."""
     stop_timeout: Annotated[DurationNs, Field(gt=0)] = 5 * 10**9
 
 

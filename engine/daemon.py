@@ -18,6 +18,7 @@ from engine.ingest import Ingest
 from engine.journal import Journal
 from engine.latency_log import LatencyLog
 from engine.recorder import Recorder
+from engine.rehearsal import Rehearsal
 from engine.risk.rules import RiskState
 from engine.sinks import LiveSink
 from engine.status import StatusBoard
@@ -114,6 +115,9 @@ class Engine:
             on_fault=self._on_halt,
             recorder=self._open_recorder(decoder, stack),
         )
+        if config.engine.rehearse_every:
+            rehearsal = Rehearsal(pipeline, self.stream, config.engine.rehearse_every)
+            self.ingest.rehearse = rehearsal.after_burst
         self.board = StatusBoard(
             ingest=self.ingest,
             sink=sink,

@@ -42,6 +42,7 @@ class Ingest:
         bursts: Bursts taken.
         last_data_ns: Monotonic time of the last burst, 0 before the first.
         faults: Bursts that ended in an error of ours.
+        rehearse: Called after every burst.
         refused_definitions: Why definitions of the stream were refused, "" if none were. What an
             instrument id means is no longer certain then, so the engine is halted.
     """
@@ -63,6 +64,7 @@ class Ingest:
         self.last_data_ns = 0
         self.faults = 0
         self.refused_definitions = ""
+        self.rehearse: Callable[[], None] = _nothing
         self._clock = clock
         self._histograms = histograms
         self._intended = decoder.origins["ts_intended"]
@@ -96,6 +98,7 @@ class Ingest:
         self.last_data_ns = woken_ns
         try:
             self._take(wire, offsets, lengths, count, woken_ns)
+            self.rehearse()
         except Exception as error:  # noqa: BLE001 - the duty cycle's guard: fail closed, stay up
             self.faults += 1
             _log.critical("the duty cycle failed", exc_info=True)
@@ -143,3 +146,7 @@ class Ingest:
             self.refused_definitions = f"instrument definitions refused: {error}"
             _log.error("%s; if the gateway's are right, restart", self.refused_definitions)
             self._on_fault(self.refused_definitions)
+
+
+def _nothing() -> None:
+    return

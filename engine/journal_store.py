@@ -227,6 +227,7 @@ async def _prepare(path: Path, writer: aiosqlite.Connection) -> None:
         "PRAGMA journal_mode = WAL",
         "PRAGMA synchronous = NORMAL",
         "PRAGMA journal_size_limit = 16777216",
+        "PRAGMA cache_size = -512",  # KiB: the journal is written at its end
         f"PRAGMA user_version = {VERSION}",
     )
     statements = (s for s in SCHEMA.split(";") if s.strip())

@@ -169,6 +169,10 @@ class SignalStream:
         """
         self._core.publish(make_entry(signal))
 
+    def rehearse(self, signal: Signal) -> None:
+        """Encode a signal as ``publish`` does, and send it to nobody."""
+        self._core.rehearse(make_entry(signal))
+
     def publish_status(self, status: dict[str, Any]) -> None:
         """Send the engine's state to every client that subscribed to it; never waits."""
         self._core.publish_status(status, time.time_ns())

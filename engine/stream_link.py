@@ -5,6 +5,7 @@ tells). Here a finished frame goes straight to the transport, whose own limits s
 has no room; ``tests/engine/test_stream_link.py`` pins what that takes for granted of the library.
 """
 
+import os
 import struct
 from collections.abc import Callable
 from typing import Any, Final
@@ -45,6 +46,7 @@ class StreamConnection(ServerConnection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.handed_bytes = 0
+        self._descriptor = -1
         self.on_room: Callable[[], None] | None = None
         self.on_shut: Callable[[int, str], None] | None = None
         self.on_failed: Callable[[], None] | None = None
@@ -69,6 +71,12 @@ class StreamConnection(ServerConnection):
         if self.on_room is not None:
             self.on_room()
 
+    def connection_made(self, transport: Any) -> None:
+        """Note the socket, where frames may go to it as they are; called by the transport."""
+        super().connection_made(transport)
+        if transport.get_extra_info("ssl_object") is None:
+            self._descriptor = transport.get_extra_info("socket").fileno()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end; called by the transport."""
         super().connection_lost(exc)
@@ -81,6 +89,22 @@ class StreamConnection(ServerConnection):
         return int(self.transport.get_write_buffer_size())
 
     def _write(self, frames: bytes) -> None:
-        if self.protocol.state is State.OPEN and not self.transport.is_closing():
-            self.handed_bytes += len(frames)
-            self.transport.write(frames)
+        transport = self.transport
+        if self.protocol.state is not State.OPEN or transport.is_closing():
+            return
+        self.handed_bytes += len(frames)
+        if self._descriptor >= 0 and not transport.get_write_buffer_size():
+            frames = self._write_now(frames)
+        if frames:
+            transport.write(frames)
+
+    def _write_now(self, frames: bytes) -> bytes:
+        """Give the kernel what it takes now, and return the rest.
+
+        The transport would do the same, but after everything else the loop is about to do. What
+        is wrong with the socket, the transport finds out by the rest.
+        """
+        try:
+            return frames[os.write(self._descriptor, frames) :]
+        except OSError:
+            return frames

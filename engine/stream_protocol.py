@@ -155,6 +155,13 @@ class StreamCore:
             subscription.state = SubscriptionState.WAITING
             self.counters["fell_behind"] += 1
 
+    def rehearse(self, entry: SignalEntry) -> None:
+        """Do what ``publish`` does for one live subscription, but for the sending."""
+        for subscription in self._live:
+            if subscription.accepting is None or subscription.accepting.accepts(entry):
+                subscription.encode(entry)
+                return
+
     def resume(self, session: Session) -> None:
         """Go on with a client whose link has room again."""
         for subscription in session.subscriptions.values():

@@ -56,6 +56,7 @@ class Kernel:
         self.facts["pre_close"] = np.nan
         self.enabled = np.ones((rules, instruments), np.uint8) if enabled is None else enabled
         self.candidates = np.zeros(OUTPUT_ROWS + instruments * rules, CANDIDATE)
+        self.candidate_bytes = self.candidates.view(np.uint8).data
         out_bars = OUTPUT_ROWS + instruments * bars if emit else instruments * bars
         self.bar_rows = np.zeros(out_bars, np.int64)
         self.bars = np.zeros(out_bars, BAR)

@@ -3,10 +3,15 @@
 A field of a ``numpy.void`` costs about 100 ns to read, a field of this struct about 10.
 """
 
+import struct
+from typing import Final
+
 import msgspec
 import numpy as np
 
 from engine.core.records import CANDIDATE
+
+_RECORD: Final = struct.Struct("<3q10dqIHHb3xi")
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
@@ -33,7 +38,9 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     session: int
 
 
-if Candidate.__struct_fields__ != CANDIDATE.names:
+_SIZE: Final = CANDIDATE.itemsize
+
+if Candidate.__struct_fields__ != CANDIDATE.names or _RECORD.size != _SIZE:
     raise TypeError("Candidate's fields must be those of the CANDIDATE record, in its order")
 
 
@@ -42,6 +49,11 @@ def candidate_of(record: np.void) -> Candidate:
     return Candidate(*record.item())
 
 
-def candidates_of(records: np.ndarray) -> list[Candidate]:
-    """Return the CANDIDATE records, shape (N,), as Candidates, in order."""
-    return [Candidate(*fields) for fields in records.tolist()]
+def candidates_of(records: memoryview, count: int) -> list[Candidate]:
+    """Return the first records of a buffer of CANDIDATE records, its bytes, in order.
+
+    Costs a quarter of ``tolist`` of the structured array, and less again when it is not in a
+    processor cache.
+    """
+    unpack = _RECORD.unpack_from
+    return [Candidate(*unpack(records, at)) for at in range(0, count * _SIZE, _SIZE)]

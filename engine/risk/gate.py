@@ -19,7 +19,7 @@ from engine.risk.liquidity_rules import LIQUIDITY_RULES
 from engine.risk.market_rules import MARKET_RULES
 from engine.risk.positions import Bookings
 from engine.risk.rulebook import Rulebook
-from engine.risk.rules import PASSED, Applies, Asked, Check, RiskState, Rule, Situation, Verdict
+from engine.risk.rules import PASSED, Check, RiskState, Rule, Situation, Verdict
 from engine.risk.trading_calendar import Schedule, TradingCalendar, schedule_of
 
 GATES: Final[Mapping[Gate, Sequence[Rule]]] = MappingProxyType(
@@ -90,7 +90,7 @@ class RiskGate:
         self._situation.state = state
         for day in self._days:
             if day is not None:
-                day.checks = self._checks_of(day)
+                self._set_checks(day)
 
     def define(self, instruments: Instruments) -> None:
         """Take new or changed definitions; bookings stay. May read a calendar (up to 0.5 s)."""
@@ -113,7 +113,7 @@ class RiskGate:
             self._gaps[instrument] = ts_recv_ns
 
     def check(self, candidate: Candidate, *, valid_until_ns: int, now_wall_ns: int) -> Verdict:
-        """Ask every rule until one refuses; count the refusal; book nothing.
+        """Ask every rule until one refuses; count and book nothing.
 
         Args:
             candidate: What a strategy proposes.
@@ -123,16 +123,17 @@ class RiskGate:
         day = self._day_of(candidate)
         if day is None:
             unknown = f"instrument {candidate.instrument} is not defined"
-            return self._refuse(Reason.DATA_NAN, Gate.DATA, unknown)
+            return Verdict(Reason.DATA_NAN, Gate.DATA, unknown)
         situation = self._situation
         situation.day = day
         situation.valid_until_ns = valid_until_ns
         situation.now_wall_ns = now_wall_ns
         situation.gap_ts_recv = self._gaps.get(candidate.instrument, self._gap_everywhere)
-        for reason, gate, check in day.checks:
+        is_clean = candidate.flags == 0 and candidate.bid < candidate.ask
+        for reason, gate, check in day.clean_checks if is_clean else day.checks:
             detail = check(candidate, situation)
             if detail is not None:
-                return self._refuse(reason, gate, detail)
+                return Verdict(reason, gate, detail)
         return PASSED
 
     def accept(self, candidate: Candidate) -> None:
@@ -147,26 +148,28 @@ class RiskGate:
         self.bookings.book(candidate, long_only=day.long_only)
         self.accepted_count += 1
 
-    def _refuse(self, reason: Reason, gate: Gate, detail: str) -> Verdict:
+    def refuse(self, reason: Reason) -> None:
+        """Count a candidate that was refused."""
         self.refusals[reason] += 1
-        return Verdict(reason, gate, detail)
 
     def _day_of(self, candidate: Candidate) -> InstrumentDay | None:
         days = self._days
         day = days[candidate.instrument] if candidate.instrument < len(days) else None
         if day is not None and not day.is_that_of(candidate):
             day.refill(candidate, self._board_days.of(day.board, candidate.session))
-            day.checks = self._checks_of(day)
+            self._set_checks(day)
         return day
 
-    def _checks_of(self, day: InstrumentDay) -> list[Asked]:
-        """Return the checks that could refuse something on this day, in order."""
+    def _set_checks(self, day: InstrumentDay) -> None:
+        """Choose the checks that could refuse something on this day, in order."""
         state = self._situation.state
-        return [
-            (reason, gate, check)
-            for reason, gate, check, applies in self._checks
-            if applies is None or applies(day, state)
+        asked = [
+            (rule, (rule.reason, gate, check))
+            for gate, rule, check in self._checks
+            if rule.applies is None or rule.applies(day, state)
         ]
+        day.checks = [one for _, one in asked]
+        day.clean_checks = [one for rule, one in asked if not rule.passes_clean]
 
     def _make_day(self, row: np.void) -> InstrumentDay:
         symbol = row["symbol"].decode()
@@ -199,11 +202,9 @@ class RiskGate:
         return self._calendars[key]
 
 
-def _active_checks(config: RiskConfig) -> list[tuple[Reason, Gate, Check, Applies | None]]:
+def _active_checks(config: RiskConfig) -> list[tuple[Gate, Rule, Check]]:
     made = [(gate, rule, rule.make(config)) for gate, rules in GATES.items() for rule in rules]
-    return [
-        (rule.reason, gate, check, rule.applies) for gate, rule, check in made if check is not None
-    ]
+    return [(gate, rule, check) for gate, rule, check in made if check is not None]
 
 
 def _board_of(value: int) -> Board:

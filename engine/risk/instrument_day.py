@@ -34,11 +34,12 @@ class InstrumentDay:
         buy_bps: Fees of buying, basis points.
         sell_bps: Fees of selling, basis points.
         checks: What is asked of its candidates, in order; the gate sets it after a refill.
+        clean_checks: Those of them that could refuse a clean candidate.
     """
 
     __slots__ = (
         "_definition_down", "_definition_pre_close", "_definition_up", "_lot", "_tick_size",
-        "board", "buy_bps", "calendar", "calendar_name", "checks", "half_tick",
+        "board", "buy_bps", "calendar", "calendar_name", "checks", "clean_checks", "half_tick",
         "limit_down", "limit_up", "long_only", "lot_problem", "multiplier", "no_reference",
         "pre_close", "sell_bps", "session", "symbol", "t_plus_1",
     )  # fmt: skip
@@ -74,6 +75,7 @@ class InstrumentDay:
         self.t_plus_1 = self.long_only = False
         self.buy_bps = self.sell_bps = 0.0
         self.checks: list[Asked] = []
+        self.clean_checks: list[Asked] = []
 
     def is_that_of(self, candidate: Candidate) -> bool:
         """Tell whether what is filled in holds for this candidate."""

@@ -63,7 +63,7 @@ def enough_turnover(config: RiskConfig) -> Check | None:
 
 
 LIQUIDITY_RULES: Final = (
-    Rule(Reason.LIQUIDITY_NO_BOOK, has_book),
+    Rule(Reason.LIQUIDITY_NO_BOOK, has_book, passes_clean=True),
     Rule(Reason.LIQUIDITY_SPREAD, narrow_spread),
     Rule(Reason.LIQUIDITY_DEPTH, enough_depth),
     Rule(Reason.LIQUIDITY_TURNOVER, enough_turnover),

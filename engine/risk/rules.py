@@ -80,3 +80,5 @@ class Rule(NamedTuple):
     applies: Applies | None = None
     """Tells whether the check could refuse anything of an instrument on its day, in a state of the
     operator; None: always."""
+    passes_clean: bool = False
+    """The check refuses no clean candidate: no flag on its last tick, its bid below its ask."""

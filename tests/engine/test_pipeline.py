@@ -121,6 +121,19 @@ def test_compiled_rules_answer_alike_however_the_stream_is_cut() -> None:
     assert others == [whole] * len(others)
 
 
+def test_rehearsals_change_no_answer() -> None:
+    pipeline, sink = make_pipeline(RULES)
+    origins, rehearsed = origins_of(len(TICKS)), 0
+    assert pipeline.rehearse() is None
+    for at in range(0, len(TICKS), 7):
+        pipeline.run_ticks(TICKS, origins, at, min(at + 7, len(TICKS)))
+        rehearsed += pipeline.rehearse() is not None
+    assert rehearsed > 500
+    assert (sink.digest(), sink.signals, dict(sink.refusals)) == digest_of(RULES, [])
+    refused = {reason.value: n for reason, n in pipeline.gate.refusals.items() if n}
+    assert refused == dict(sink.refusals)
+
+
 def test_python_strategies_answer_alike_however_the_stream_is_cut(plugin: Path) -> None:
     tree = with_python(plugin, "noisy", "echo")
     whole, *others = [digest_of(tree, cuts) for cuts in CUTS]

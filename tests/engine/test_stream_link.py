@@ -94,6 +94,29 @@ def test_a_full_buffer_pauses_and_a_drained_one_calls_for_more() -> None:
     run_handler(handler, client, write_limit=8_192)
 
 
+def test_what_the_kernel_takes_only_in_part_arrives_whole_and_in_order() -> None:
+    messages = [str(n) * 2_000_000 for n in range(9)]
+    reading = asyncio.Event()
+
+    async def handler(connection: StreamConnection) -> None:
+        room = asyncio.Event()
+        connection.on_room = room.set
+        for message in messages:
+            connection.push(message.encode())
+        assert connection.buffered_bytes > 0
+        reading.set()
+        await room.wait()
+        connection.push(b"last")
+        assert connection.buffered_bytes == 0
+
+    async def client(url: str) -> None:
+        async with connect(url, compression=None, max_queue=1, max_size=None) as connection:
+            await reading.wait()
+            assert [await connection.recv() for _ in range(10)] == [*messages, "last"]
+
+    run_handler(handler, client, write_limit=1)
+
+
 def test_nothing_is_written_to_a_connection_that_is_closing() -> None:
     async def handler(connection: StreamConnection) -> None:
         await connection.close()

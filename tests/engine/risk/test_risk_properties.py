@@ -174,6 +174,35 @@ def test_no_candidate_makes_the_gate_raise(c: Candidate, valid_until: int, now: 
         SHARED.accept(c)
 
 
+PRICE = st.floats(0.01, 1000)
+CLEAN = st.builds(
+    Candidate,
+    row=st.just(0), ts_event=NEAR, ts_recv=NEAR, price=PRICE, strength=st.just(1.0),
+    confidence=st.floats(0, 1), edge_bps=st.floats(-10, 100), bid=PRICE, ask=PRICE | ANY,
+    bid_size=st.floats(0, 1e6), ask_size=st.floats(0, 1e6), pre_close=PRICE | st.just(float("nan")),
+    session_turnover=st.floats(0, 1e9), ts_quote=NEAR | st.just(0), instrument=st.integers(0, 5),
+    strategy=st.just(0), flags=st.just(0) | st.integers(0, 255), side=st.sampled_from([1, -1]),
+    session=st.integers(19_000, 21_000),
+)  # fmt: skip
+STRICT = make_gate(
+    data={"max_age": 0, "max_quote_age": 0, "max_late": 0, "refuse_locked": True,
+          "refuse_one_sided": True, "refuse_odd_condition": True, "refuse_halted": True},
+    liquidity={"require_book": "always"},
+)  # fmt: skip
+
+
+@settings(max_examples=500)
+@given(CLEAN)
+def test_the_checks_left_out_for_clean_candidates_refuse_none(c: Candidate) -> None:
+    shorter = STRICT.check(c, valid_until_ns=0, now_wall_ns=c.ts_recv)
+    day = STRICT._day_of(c)
+    assert day is not None
+    chosen, day.clean_checks = day.clean_checks, day.checks
+    assert len(chosen) <= len(day.checks) - 6
+    assert STRICT.check(c, valid_until_ns=0, now_wall_ns=c.ts_recv) == shorter
+    day.clean_checks = chosen
+
+
 @given(
     st.sampled_from([CRYPTO, SHARE, FUTURE, STAR, FREE]),
     st.sampled_from([1, -1]),
