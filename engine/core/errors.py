@@ -4,11 +4,13 @@ HeqisError
 ├── UserError                 the user can mend it; told without a traceback, exit status 2
 │   ├── ConfigError           a configuration key, value or file
 │   ├── PluginError           a user's indicator or rule file
-│   └── InputFileError        a file that cannot be imported or read
+│   ├── InputFileError        a file that cannot be imported or read
+│   └── BundleError           a model bundle that cannot be used
 ├── CheckFailedError          a check ran and said no; exit status 1
 ├── FrameError                bytes that are not a frame
 │   └── LogError              a tick log that cannot be read
 ├── LinkError                 the connection between gateway and engine
+├── DeviceError               an inference device or its library
 ├── JournalError              the journal cannot be written or read
 └── StreamError               the signal stream
 """
@@ -70,6 +72,18 @@ class InputFileError(UserError):
         return f"{self.file}: {self.problem}"
 
 
+class BundleError(UserError):
+    """A model bundle, or a file of one, that cannot be used."""
+
+    def __init__(self, file: str | Path, problem: str) -> None:
+        super().__init__(file, problem)
+        self.file = str(file)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.problem}"
+
+
 class CheckFailedError(HeqisError):
     """A check ran to its end and the answer is no."""
 
@@ -110,6 +124,10 @@ class LogError(FrameError):
 
 class LinkError(HeqisError):
     """The connection between gateway and engine."""
+
+
+class DeviceError(HeqisError):
+    """An inference device or its library failed; another may do the work."""
 
 
 class JournalError(HeqisError):
