@@ -1,0 +1,1 @@
+"""One library that runs models a file; nothing here is imported before its probe."""
