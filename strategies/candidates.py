@@ -31,6 +31,8 @@ def fill_candidate_nb(c, m, x, row, instrument, strategy):
     c["strategy"] = strategy
     c["flags"] = m["flags"]
     c["session"] = m["session"]
+    c["window"] = 0
+    c["model"] = -1
 
 
 @njit(error_model="numpy", forceinline=True)

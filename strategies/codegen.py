@@ -6,10 +6,12 @@ Pure text. The generated module has two entry points of one signature, ``on_tick
 the kernel, that was a gap or, with the parameter ``pause``, that made a candidate: the caller then
 finds the state as that record left it. The order within one tick is fixed: time bars that end
 before it, the tick's own clocks, then the bars it fills; within a clock first the indicators, then
-the rules in the order of the configuration.
+the models' feature rows, then the rules in the order of the configuration. With models it also
+returns after ``RUN_RECORDS`` records.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any, Final
 
 from engine.core.records import TickKind
@@ -17,7 +19,16 @@ from strategies import bars as bar_kernels
 from strategies import candidates as candidate_kernels
 from strategies import sample as sample_kernels
 from strategies.borrowed import borrowed
-from strategies.plan import IndicatorInstance, KernelPlan, RuleInstance
+from strategies.codegen_models import (
+    MODEL_BINDINGS,
+    ask_line,
+    push_lines,
+    reset_lines,
+    run_bound,
+    score_condition,
+)
+from strategies.plan import IndicatorInstance, KernelPlan, ModelInstance, RuleInstance
+from strategies.score_rule import SCORE
 
 Bindings = dict[str, Any]
 """Names that the generated source uses: compiled functions and constants."""
@@ -26,10 +37,6 @@ _ARGS: Final = "k, i, r, x, ring, p, enabled, out, rows, shut, values, tally"
 _SIGNATURE: Final = (
     "records, start, stop, state, ring, params, facts, enabled, out, rows, shut, values, tally"
 )
-
-_BORROWED: Final = [
-    name.strip() for name in _SIGNATURE.split(",") if name not in (" start", " stop")
-]
 
 BASE_BINDINGS: Final[Bindings] = {
     "borrowed": borrowed,
@@ -50,7 +57,8 @@ TALLY_SHUT: Final = 1
 TALLY_RESETS: Final = 2
 TALLY_UNKNOWN: Final = 3
 TALLY_BARS: Final = 4
-"""Where the counts lie; from ``TALLY_BARS`` on, one of closed bars a bar specification."""
+"""Where the counts lie; from ``TALLY_BARS`` on, one of closed bars a bar specification, then one of
+unusable feature rows a model."""
 
 _PAUSE: Final = [
     f'        if tally[{TALLY_SHUT}] > 0 or (p["pause"] != 0 and tally[{TALLY_CANDIDATES}] > 0):',
@@ -58,9 +66,14 @@ _PAUSE: Final = [
 ]
 
 
+def tally_broken(plan: KernelPlan) -> int:
+    """Return where the count of the first model's unusable rows lies."""
+    return TALLY_BARS + max(1, len(plan.bars))
+
+
 def bindings_of(plan: KernelPlan) -> Bindings:
     """Return what the generated source's names stand for."""
-    bound: Bindings = dict(BASE_BINDINGS)
+    bound: Bindings = {**BASE_BINDINGS, **(MODEL_BINDINGS if plan.models else {})}
     for instance in plan.indicators:
         bound[f"{instance.field}_update"] = instance.spec.update
     for rule in plan.rules:
@@ -77,9 +90,21 @@ def generate(plan: KernelPlan) -> str:
         parts += _clock_function(plan, clock, name)
     parts += _time_bars_function(plan)
     parts += _fill_bars_function(plan)
-    parts += _entry("on_ticks", _tick_body(plan))
-    parts += _entry("on_bars", _bar_body(plan))
+    parts += _entry(plan, "on_ticks", _tick_body(plan))
+    parts += _entry(plan, "on_bars", _bar_body(plan))
     return "\n".join(parts) + "\n"
+
+
+def _args(plan: KernelPlan) -> str:
+    return f"{_ARGS}, windows" if plan.models else _ARGS
+
+
+def _args_of_bar(plan: KernelPlan, b: str) -> str:
+    return _args(plan).replace(" x,", f' r["{b}"]["cur"],', 1)
+
+
+def _signature(plan: KernelPlan) -> str:
+    return f"{_SIGNATURE}, windows" if plan.models else _SIGNATURE
 
 
 def _clock_name(plan: KernelPlan, clock: str) -> str:
@@ -91,14 +116,16 @@ def _def(name: str, arguments: str) -> list[str]:
 
 
 def _runs(plan: KernelPlan, clock_name: str) -> bool:
-    on_clock: Callable[[IndicatorInstance | RuleInstance], bool] = lambda it: it.clock == clock_name  # noqa: E731
-    return any(map(on_clock, plan.indicators)) or any(map(on_clock, plan.rules))
+    parts: Iterable[IndicatorInstance | ModelInstance | RuleInstance] = chain(
+        plan.indicators, plan.models, plan.rules
+    )
+    return any(one.clock == clock_name for one in parts)
 
 
 def _clock_function(plan: KernelPlan, clock: str, name: str) -> list[str]:
     if not _runs(plan, name) and clock[0] != "b":
         return []
-    lines = _def(f"run_{clock}", _ARGS)
+    lines = _def(f"run_{clock}", _args(plan))
     lines.append('    base = i * p["ring_width"]')
     for one in plan.indicators:
         if one.clock == name:
@@ -106,9 +133,11 @@ def _clock_function(plan: KernelPlan, clock: str, name: str) -> list[str]:
             lines.append(f'    {f}_update(r["{f}"], p["{f}"], ring, base + p["{f}"]["ring"], x)')
     if clock[0] == "b":
         lines += _emit_lines(plan, clock, name)
+    lines += push_lines(plan, name, tally_broken(plan))
     for index, rule in enumerate(plan.rules):
         if rule.clock == name:
-            lines += _rule_lines(rule, index)
+            model = plan.models[rule.model] if rule.model >= 0 else None
+            lines += _rule_lines(rule, index, model)
     return [*lines, ""]
 
 
@@ -130,51 +159,59 @@ def _emit_lines(plan: KernelPlan, clock: str, name: str) -> list[str]:
     return [*lines, f"        tally[{TALLY_SHUT}] = e + 1"]
 
 
-def _rule_lines(rule: RuleInstance, index: int) -> list[str]:
+def _rule_lines(rule: RuleInstance, index: int, model: ModelInstance | None) -> list[str]:
     f = rule.field
-    ready = "".join(f' and r["{one.field}"]["ready"]' for one in rule.inputs)
     inputs = "".join(f', r["{one.field}"]' for one in rule.inputs)
+    ready = "".join(f' and r["{one.field}"]["ready"]' for one in rule.inputs)
+    fill = f'fill_candidate(c, r["m"], x, k, i, {index})'
+    count = f"tally[{TALLY_CANDIDATES}] += 1"
+    ask = [ask_line(rule, model)] if model else []
+    clear = [f"        c = out[tally[{TALLY_CANDIDATES}]]", "        clear_candidate(c)"]
+    if rule.spec is SCORE and model:
+        condition = score_condition(rule, model)
+        made = [f"        {line}" for line in (fill, *ask, count)]
+        return [f"    if enabled[{index}, i] and {condition}:", *clear, *made]
     return [
         f"    if enabled[{index}, i]{ready}:",
-        f"        c = out[tally[{TALLY_CANDIDATES}]]",
-        "        clear_candidate(c)",
+        *clear,
         f'        if {f}_decide(r["{f}"], p["{f}"], x, c{inputs}):',
-        f'            fill_candidate(c, r["m"], x, k, i, {index})',
-        f"            tally[{TALLY_CANDIDATES}] += 1",
+        *(f"            {line}" for line in (fill, *ask, count)),
     ]
 
 
 def _time_bars_function(plan: KernelPlan) -> list[str]:
-    lines = _def("end_time_bars", f"ts, ts_recv, {_ARGS}")
+    lines = _def("end_time_bars", f"ts, ts_recv, {_args(plan)}")
     for index in range(len(plan.bars)):
         b = f"b{index}"
         lines += [
             f'    if bar_due(r["{b}"], p["{b}"], ts):',
             f'        bar_close(r["{b}"], p["{b}"], r["m"], ts_recv)',
-            f'        run_{b}({_ARGS.replace(" x,", f""" r["{b}"]["cur"],""", 1)})',
+            f"        run_{b}({_args_of_bar(plan, b)})",
             f'        bar_clear(r["{b}"])',
         ]
     return [*lines, "    return", ""]
 
 
 def _fill_bars_function(plan: KernelPlan) -> list[str]:
-    lines = _def("fill_bars", f"offset, {_ARGS}")
+    lines = _def("fill_bars", f"offset, {_args(plan)}")
     for index in range(len(plan.bars)):
         b = f"b{index}"
         lines += [
             f'    if bar_add(r["{b}"], p["{b}"], r["m"], x, offset):',
             f'        bar_close(r["{b}"], p["{b}"], r["m"], x["ts_recv"])',
-            f'        run_{b}({_ARGS.replace(" x,", f""" r["{b}"]["cur"],""", 1)})',
+            f"        run_{b}({_args_of_bar(plan, b)})",
             f'        bar_clear(r["{b}"])',
         ]
     return [*lines, "    return", ""]
 
 
-def _entry(name: str, body: list[str]) -> list[str]:
+def _entry(plan: KernelPlan, name: str, body: list[str]) -> list[str]:
+    arguments = _signature(plan).split(", ")
     head = [
         '@njit(error_model="numpy", nogil=True, cache=CACHE)',
-        f"def {name}({_SIGNATURE}):",
-        *(f"    {name} = borrowed({name})" for name in _BORROWED),
+        f"def {name}({_signature(plan)}):",
+        *(f"    {name} = borrowed({name})" for name in arguments if name not in ("start", "stop")),
+        *run_bound(plan),
         "    p = params[0]",
         '    instruments = p["instruments"]',
         "    capacity = out.shape[0]",
@@ -214,17 +251,17 @@ def _tick_body(plan: KernelPlan) -> list[str]:
         "            for i in range(instruments):",
         "                r = state[i]",
         '                x = r["x"]',
-        f'                end_time_bars(t["ts_event"], t["ts_recv"], {_ARGS})',
+        f'                end_time_bars(t["ts_event"], t["ts_recv"], {_args(plan)})',
         *_indent(_PAUSE),
         "            continue",
         f"        if kind == {int(TickKind.GAP)}:",
         "            for i in range(instruments):",
-        "                reset_instrument(state, ring, params, i)",
+        *(f"                {line}" for line in reset_lines(plan)),
         f"            tally[{TALLY_RESETS}] += 1",
         "            return k + 1",
         *_guard(plan, "1"),
         *_instrument(),
-        f'        end_time_bars(t["ts_event"], t["ts_recv"], {_ARGS})',
+        f'        end_time_bars(t["ts_event"], t["ts_recv"], {_args(plan)})',
         '        if apply_tick(r["m"], x, t, facts[i]):',
     ]
     inner: list[str] = []
@@ -234,8 +271,8 @@ def _tick_body(plan: KernelPlan) -> list[str]:
         ("quote", f"kind != {int(TickKind.TRADE)}"),
     ):
         if _runs(plan, clock):
-            inner += _call_clock(clock, condition)
-    inner.append(f'        fill_bars(facts[i]["day_offset_ns"], {_ARGS})')
+            inner += _call_clock(plan, clock, condition)
+    inner.append(f'        fill_bars(facts[i]["day_offset_ns"], {_args(plan)})')
     return [*lines, *_indent(inner), *_PAUSE, "    return stop"]
 
 
@@ -245,20 +282,20 @@ def _bar_body(plan: KernelPlan) -> list[str]:
         *_guard(plan, "1"),
         "        t = records[k]",
         *_instrument(),
-        f'        end_time_bars(t["ts_open"], t["ts_recv"], {_ARGS})',
+        f'        end_time_bars(t["ts_open"], t["ts_recv"], {_args(plan)})',
         '        apply_bar(r["m"], x, t, facts[i])',
     ]
     for clock in ("tick", "trade"):
         if _runs(plan, clock):
-            lines += _call_clock(clock, "")
-    lines.append(f'        fill_bars(facts[i]["day_offset_ns"], {_ARGS})')
+            lines += _call_clock(plan, clock, "")
+    lines.append(f'        fill_bars(facts[i]["day_offset_ns"], {_args(plan)})')
     return [*lines, *_PAUSE, "    return stop"]
 
 
-def _call_clock(clock: str, condition: str) -> list[str]:
+def _call_clock(plan: KernelPlan, clock: str, condition: str) -> list[str]:
     if not condition:
-        return [f"        run_{clock}({_ARGS})"]
-    return [f"        if {condition}:", f"            run_{clock}({_ARGS})"]
+        return [f"        run_{clock}({_args(plan)})"]
+    return [f"        if {condition}:", f"            run_{clock}({_args(plan)})"]
 
 
 def _indent(lines: list[str]) -> list[str]:

@@ -59,7 +59,7 @@ class BarConfig(Settings):
 
 
 class StrategyConfig(Settings):
-    """One strategy: a compiled ``rule`` or a Python ``strategy``."""
+    """One strategy: a compiled ``rule``, a Python ``strategy`` or a ``model`` alone."""
 
     name: Name
     """Stands on every signal; unique."""
@@ -67,10 +67,16 @@ class StrategyConfig(Settings):
     """Name of a compiled rule."""
     strategy: str | None = None
     """Name of a Python strategy class."""
-    on: str
-    """Its clock: a bar's name, or "tick", "trade", "quote"."""
+    model: str | None = None
+    """Name of a model whose score is the signal."""
+    on: str = ""
+    """Its clock: a bar's name, or "tick", "trade", "quote"; a model has its own."""
     params: Mapping[str, Any] = Field(default_factory=dict)
     """Parameters; what is left out has its default."""
+    confirm: str = ""
+    """Name of a model that must confirm what the rule proposes."""
+    confirm_min: Annotated[float, Field(ge=0, le=1)] = 0.4
+    """Least probability of the rule's side by which the model confirms it."""
     instruments: tuple[str, ...] = ("*",)
     """Patterns of ``SYMBOL.VENUE`` it looks at; ``*`` and ``?`` as in file names."""
     valid_for: Annotated[DurationNs, Field(gt=0)] = 30 * 10**9
@@ -79,8 +85,15 @@ class StrategyConfig(Settings):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if (self.rule is None) == (self.strategy is None):
-            raise ValueError("give either `rule` (compiled) or `strategy` (Python class)")
+        kinds = [kind for kind in ("rule", "strategy", "model") if getattr(self, kind) is not None]
+        if len(kinds) != 1:
+            raise ValueError("give one of `rule` (compiled), `strategy` (Python class), `model`")
+        if self.model is None and not self.on:
+            raise ValueError("give its clock, `on`: a bar's name, tick, trade or quote")
+        if self.confirm and self.rule is None:
+            raise ValueError("`confirm` goes with a `rule`")
+        if not self.confirm and "confirm_min" in self.model_fields_set:
+            raise ValueError("`confirm_min` goes with `confirm`")
         return self
 
 

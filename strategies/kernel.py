@@ -12,10 +12,19 @@ import numpy.typing as npt
 from numba.core.errors import NumbaError
 
 from engine.core.errors import PluginError
+from engine.core.models import Floats
 from engine.core.records import BAR, CANDIDATE, TICK, Bars, Instruments, Ticks, id_bound
-from strategies.codegen import TALLY_BARS, TALLY_CANDIDATES, TALLY_RESETS, TALLY_SHUT, TALLY_UNKNOWN
+from strategies.codegen import (
+    TALLY_BARS,
+    TALLY_CANDIDATES,
+    TALLY_RESETS,
+    TALLY_SHUT,
+    TALLY_UNKNOWN,
+    tally_broken,
+)
 from strategies.codegen import bindings_of as _bindings_of
 from strategies.codegen import generate as _generate
+from strategies.feature_rings import FeatureRings, Whole, set_window_params
 from strategies.kernel_cache import load_module
 from strategies.plan import KernelPlan
 from strategies.sample import FACTS
@@ -61,7 +70,8 @@ class Kernel:
         self.bar_rows = np.zeros(out_bars, np.int64)
         self.bars = np.zeros(out_bars, BAR)
         self.values = np.full((out_bars, plan.width), np.nan)
-        self.tally = np.zeros(TALLY_BARS + bars, np.int64)
+        self.tally = np.zeros(tally_broken(plan) + len(plan.models), np.int64)
+        self.rings = FeatureRings(plan, instruments, self.state)
         self._outputs = self.tally[: TALLY_RESETS + 1]
         self._set_params(emit)
         self.params[0]["pause"] = pause
@@ -74,6 +84,7 @@ class Kernel:
         self._rest = (
             self.state, self.ring, self.params, self.facts, self.enabled,
             self.candidates, self.bar_rows, self.bars, self.values, self.tally,
+            *([self.rings.rows] if plan.models else []),
         )  # fmt: skip
 
     def warm_up(self, *, bars: bool = False) -> None:
@@ -85,6 +96,7 @@ class Kernel:
         self._on_ticks = self._compiled(self._module.on_ticks, np.zeros(1, TICK))
         if bars:
             self._on_bars = self._compiled(self._module.on_bars, np.zeros(1, BAR))
+        self.rings.warm_up()
 
     def _compiled(self, function: Any, records: npt.NDArray[np.void]) -> Callable[..., int]:
         """Return the machine code's own entry, past numba's dispatch: all types are known."""
@@ -169,6 +181,38 @@ class Kernel:
         counts = self.tally[TALLY_BARS:]
         return {bar.name: int(counts[i]) for i, bar in enumerate(self.plan.bars)}
 
+    @property
+    def windows(self) -> Floats:
+        """All models' feature rows, float32, shape (R,)."""
+        return self.rings.rows
+
+    def pushed(self, model: int, instrument: int) -> int:
+        """Return the number of an instrument's newest feature row, 0 before the first."""
+        return self.rings.pushed(model, instrument)
+
+    def gather(
+        self, model: int, instruments: Whole, windows: Whole, out: Floats, ok: npt.NDArray[np.uint8]
+    ) -> int:
+        """Copy the windows of a batch's requests side by side: ``FeatureRings.gather``.
+
+        Raises:
+            ValueError: an array of another shape or type.
+        """
+        return self.rings.gather(model, instruments, windows, out, ok)
+
+    def set_normalisation(self, model: int, mean: Floats | None, scale: Floats | None) -> None:
+        """Let ``gather`` give (x - mean) * scale: ``FeatureRings.set_normalisation``.
+
+        Raises:
+            ValueError: not one number a feature, or one that is not finite.
+        """
+        self.rings.set_normalisation(model, mean, scale)
+
+    def broken_rows(self) -> dict[str, int]:
+        """Return how many rows of each model were left out because a feature was not finite."""
+        counts = self.tally[tally_broken(self.plan) :]
+        return {model.name: int(counts[i]) for i, model in enumerate(self.plan.models)}
+
     def _set_params(self, emit: frozenset[str]) -> None:
         p = self.params[0]
         p["ring_width"] = self.plan.ring_width
@@ -184,6 +228,8 @@ class Kernel:
         for rule in self.plan.rules:
             for name, value in rule.params.items():
                 p[rule.field][name] = value
+        for model, base in zip(self.plan.models, self.rings.bases, strict=True):
+            set_window_params(p[model.field], model, base)
 
     def _set_pristine(self) -> None:
         row = self.state[-1]

@@ -1,11 +1,12 @@
-"""What the kernel is to contain: bars, indicators and rules, resolved, shared and numbered.
+"""What the kernel is to contain: bars, indicators, feature windows and rules, all resolved.
 
 Pure. Two rules that ask for the same indicator with the same parameters on the same clock share
-one instance.
+one instance, and so does a model's feature.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import numpy as np
 
@@ -13,9 +14,12 @@ from engine.core.errors import ConfigError
 from engine.core.records import BAR
 from strategies.bar_spec import BarSpec
 from strategies.bars import BAR_PARAMS, BAR_STATE
+from strategies.model_spec import MAX_FEATURES, MAX_WINDOW, FeatureColumn, ModelWindow
 from strategies.registry import Registry
 from strategies.sample import MARKET
+from strategies.score_rule import SCORE
 from strategies.spec import SAMPLE_CLOCKS, IndicatorSpec, Params, RuleSpec, Use, resolve_params
+from strategies.windows import WINDOW_PARAMS, WINDOW_STATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +34,26 @@ class IndicatorInstance:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelInstance:
+    """One model's feature windows; ``field`` is their name in state and parameters.
+
+    ``columns``: each feature with the indicator and the output that it reads.
+    """
+
+    name: str
+    clock: str
+    window: int
+    field: str
+    columns: tuple[tuple[FeatureColumn, IndicatorInstance, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RuleInstance:
-    """One configured compiled strategy."""
+    """One configured compiled strategy.
+
+    ``model``: the index of the model whose score its candidates wait for, -1 for none. Where
+    ``spec`` is SCORE the strategy is that model's alone; else it is a rule that the model confirms.
+    """
 
     name: str
     spec: RuleSpec
@@ -39,16 +61,23 @@ class RuleInstance:
     clock: str
     field: str
     inputs: tuple[IndicatorInstance, ...]
+    model: int = -1
 
 
 @dataclass(frozen=True, slots=True)
 class RuleRequest:
-    """What a configuration says of one compiled strategy."""
+    """What a configuration says of one compiled strategy.
+
+    Either ``rule`` with a ``clock``, and ``confirm`` where a model is to confirm what it proposes;
+    or ``model`` alone, whose clock it is on.
+    """
 
     name: str
     rule: str
     clock: str
     params: Mapping[str, object] = field(default_factory=dict)
+    confirm: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +97,7 @@ class KernelPlan:
     indicators: tuple[IndicatorInstance, ...]
     rules: tuple[RuleInstance, ...]
     watches: tuple[tuple[Watch, IndicatorInstance], ...] = ()
+    models: tuple[ModelInstance, ...] = ()
     ring_width: int = 1
     state_dtype: np.dtype[np.void] = field(default_factory=lambda: np.dtype("V1"))
     param_dtype: np.dtype[np.void] = field(default_factory=lambda: np.dtype("V1"))
@@ -100,6 +130,7 @@ class _Planner:
         self.clocks = clocks
         self.source = source
         self.by_key: dict[object, IndicatorInstance] = {}
+        self.models: list[ModelInstance] = []
         self.ring_width = 0
 
     def clock(self, key: str, name: str) -> str:
@@ -125,7 +156,45 @@ class _Planner:
     def watch(self, key: str, watch: Watch) -> IndicatorInstance:
         return self.indicator(key, watch.use, self.clock(key, watch.clock))
 
+    def model(self, key: str, wanted: ModelWindow) -> None:
+        clock = self.clock(f"{key}.on", wanted.clock)
+        names = [column.name for column in wanted.features]
+        if not 1 <= wanted.window <= MAX_WINDOW:
+            self.refuse(f"{key}.window", wanted.window, f"1 to {MAX_WINDOW} rows")
+        if not 1 <= len(names) <= MAX_FEATURES or len(set(names)) < len(names):
+            self.refuse(f"{key}.features", names, f"1 to {MAX_FEATURES}, each name once")
+        columns = tuple(self.column(key, column, clock) for column in wanted.features)
+        own = f"w{len(self.models)}"
+        self.models.append(ModelInstance(wanted.name, clock, wanted.window, own, columns))
+
+    def column(
+        self, key: str, column: FeatureColumn, clock: str
+    ) -> tuple[FeatureColumn, IndicatorInstance, str]:
+        key = f"{key}.features.{column.name}"
+        instance = self.indicator(key, column.use, clock)
+        outputs = instance.spec.outputs
+        output = column.output or outputs[0]
+        if output not in outputs:
+            self.refuse(f"{key}.output", output, f"outputs are: {', '.join(outputs)}")
+        return column, instance, output
+
+    def model_number(self, key: str, name: str) -> int:
+        names = [model.name for model in self.models]
+        if name not in names:
+            self.refuse(key, name, f"models are: {', '.join(names) or 'none'}")
+        return names.index(name)
+
+    def score(self, key: str, request: RuleRequest, index: int) -> RuleInstance:
+        number = self.model_number(f"{key}.model", request.model)
+        params = self.params(f"{key}.params", SCORE.params, request.params)
+        clock = self.models[number].clock
+        if request.clock not in ("", clock):
+            self.refuse(f"{key}.on", request.clock, f"its model is on {clock!r}; leave it out")
+        return RuleInstance(request.name, SCORE, params, clock, f"s{index}", (), number)
+
     def rule(self, key: str, request: RuleRequest, index: int) -> RuleInstance:
+        if request.model:
+            return self.score(key, request, index)
         spec = self.registry.rules.get(request.rule)
         if spec is None:
             known = ", ".join(sorted(self.registry.rules))
@@ -133,7 +202,12 @@ class _Planner:
         params = self.params(f"{key}.params", spec.params, request.params)
         clock = self.clock(f"{key}.on", request.clock)
         inputs = tuple(self.indicator(key, use, clock) for use in spec.uses(params))
-        return RuleInstance(request.name, spec, params, clock, f"s{index}", inputs)
+        asks = request.confirm
+        number = self.model_number(f"{key}.confirm", asks) if asks else -1
+        return RuleInstance(request.name, spec, params, clock, f"s{index}", inputs, number)
+
+    def refuse(self, key: str, found: object, expected: str) -> NoReturn:
+        raise ConfigError(self.source, key, found, expected)
 
     def params(self, key: str, declared: Mapping, given: Mapping[str, object]) -> Params:  # type: ignore[type-arg]  # of Param
         try:
@@ -148,6 +222,7 @@ def make_plan(
     rules: Sequence[RuleRequest],
     watches: Sequence[Watch] = (),
     source: str = "configuration",
+    models: Sequence[ModelWindow] = (),
 ) -> KernelPlan:
     """Resolve names and parameters, share indicators and lay out state.
 
@@ -157,12 +232,15 @@ def make_plan(
         rules: Compiled strategies in the order of the configuration.
         watches: Indicators wanted outside the kernel.
         source: The configuration's name, for errors.
+        models: What to keep of features for models, names unique; their order numbers them.
 
     Raises:
-        ConfigError: an unknown indicator, rule, clock or parameter, or a bad value.
+        ConfigError: an unknown indicator, rule, model, clock or parameter, or a bad value.
     """
     clocks = [*SAMPLE_CLOCKS, *(bar.name for bar in bars)]
     planner = _Planner(registry, clocks, source)
+    for wanted in models:
+        planner.model(f"models.{wanted.name}", wanted)
     made = [planner.rule(f"strategies.{r.name}", r, i) for i, r in enumerate(rules)]
     pairs = [(w, planner.watch(f"indicators.{w.name}", w)) for w in watches]
     indicators = tuple(planner.by_key.values())
@@ -171,24 +249,32 @@ def make_plan(
         indicators=indicators,
         rules=tuple(made),
         watches=tuple(pairs),
+        models=tuple(planner.models),
         ring_width=max(1, planner.ring_width),
-        state_dtype=_state_dtype(bars, indicators, made),
-        param_dtype=_param_dtype(bars, indicators, made),
+        state_dtype=_state_dtype(bars, indicators, made, planner.models),
+        param_dtype=_param_dtype(bars, indicators, made, planner.models),
     )
 
 
 def _state_dtype(
-    bars: Sequence[BarSpec], indicators: Sequence[IndicatorInstance], rules: Sequence[RuleInstance]
+    bars: Sequence[BarSpec],
+    indicators: Sequence[IndicatorInstance],
+    rules: Sequence[RuleInstance],
+    models: Sequence[ModelInstance],
 ) -> np.dtype[np.void]:
     fields: list[tuple[str, np.dtype[np.void]]] = [("m", MARKET), ("x", BAR)]
     fields += [(f"b{index}", BAR_STATE) for index in range(len(bars))]
     fields += [(i.field, i.spec.state_dtype) for i in indicators]
     fields += [(r.field, r.spec.state_dtype) for r in rules]
+    fields += [(m.field, WINDOW_STATE) for m in models]
     return np.dtype(fields, align=True)
 
 
 def _param_dtype(
-    bars: Sequence[BarSpec], indicators: Sequence[IndicatorInstance], rules: Sequence[RuleInstance]
+    bars: Sequence[BarSpec],
+    indicators: Sequence[IndicatorInstance],
+    rules: Sequence[RuleInstance],
+    models: Sequence[ModelInstance],
 ) -> np.dtype[np.void]:
     fields: list[tuple[str, object]] = [
         ("ring_width", "i8"),
@@ -198,4 +284,5 @@ def _param_dtype(
     fields += [(f"b{index}", BAR_PARAMS) for index in range(len(bars))]
     fields += [(i.field, i.spec.param_dtype) for i in indicators]
     fields += [(r.field, r.spec.param_dtype) for r in rules]
+    fields += [(m.field, WINDOW_PARAMS) for m in models]
     return np.dtype(fields, align=True)

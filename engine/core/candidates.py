@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.core.records import CANDIDATE
 
-_RECORD: Final = struct.Struct("<3q10dqIHHb3xi")
+_RECORD: Final = struct.Struct("<3q10d2qIHHbxhi")
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
@@ -31,10 +31,12 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     pre_close: float
     session_turnover: float
     ts_quote: int
+    window: int
     instrument: int
     strategy: int
     flags: int
     side: int
+    model: int
     session: int
 
 

@@ -256,10 +256,12 @@ CANDIDATE: Final = np.dtype(
         ("pre_close", "<f8"),
         ("session_turnover", "<f8"),
         ("ts_quote", "<i8"),
+        ("window", "<i8"),
         ("instrument", "<u4"),
         ("strategy", "<u2"),
         ("flags", "<u2"),
         ("side", "i1"),
+        ("model", "<i2"),
         ("session", "<i4"),
     ],
     align=True,
@@ -269,7 +271,9 @@ caused it (the shell turns it into a sequence number). ``price``: the reference 
 or mid where the instrument has only quotes). ``edge_bps``: the rule's own expected move in basis
 points, NaN if it has no estimate. ``flags``: TickFlag of the last tick of the instrument.
 ``ts_quote``: event time of the book's last change, 0 if there is no book. ``session_turnover``:
-traded value since the trading day began. ``side``: +1 buy, -1 sell."""
+traded value since the trading day began. ``side``: +1 buy, -1 sell, 0 if a model is to say.
+``model``: the model whose score it waits for, -1 for none. ``window``: the number of the newest row
+of the feature window to be scored, 0 if the window is not whole."""
 
 Ticks = npt.NDArray[np.void]
 """A structured array of TICK, shape (N,)."""

@@ -74,7 +74,7 @@ def test_the_page_has_every_callback_and_the_bound_on_proposals() -> None:
 
 
 def test_its_configuration_is_valid() -> None:
-    (text,) = blocks(PAGE, "toml")
+    text, _ = blocks(PAGE, "toml")
     tree = tomllib.loads(text)
     assert tree.pop("plugins") == ["my_rules.py"]
     plugin = ROOT / "docs" / "examples" / "my_indicator_and_rule.py"

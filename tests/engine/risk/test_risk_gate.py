@@ -131,6 +131,6 @@ def test_candidate_has_the_records_fields() -> None:
         records[name] = n
     first, second = candidates_of(records.view(np.uint8).data, 2)
     assert first == second == candidate_of(records[0])
-    assert [getattr(first, name) for name in CANDIDATE.names or ()] == list(range(19))
+    assert [getattr(first, name) for name in CANDIDATE.names or ()] == list(range(21))
     assert type(first.price) is float
     assert type(first.side) is int
