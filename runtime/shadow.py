@@ -1,4 +1,4 @@
-"""Beside the served answers, those of a candidate on the same inputs: compared, not traded. Pure."""
+"""Beside the served answers, those of a candidate on the same inputs: compared only. Pure."""
 
 import math
 from collections.abc import Sequence
