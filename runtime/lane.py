@@ -1,0 +1,389 @@
+"""One device's lane: requests in, batches through its executor, one answer a request.
+
+A shell around the planner: it reads the clock, has windows gathered into staging buffers, hands
+batches over and answers. One scheduler a device over all its models. The loop thread owns it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from engine.core.errors import DeviceError
+from engine.core.models import Failure, Floats, LoadedModel
+from latency.histogram import StageHistograms
+from runtime.executors import DEPTH, Clock, Executor, Inline, Job
+from runtime.hosted import INFERENCE, QUEUE, HostedModel
+from runtime.latency_model import LatencyModel
+from runtime.planner import Plan, Planner
+from runtime.request_queue import Request
+
+LOST: Final = "lost"
+RETURNED: Final = "returned"
+_ENTER_INLINE: Final = 0.8
+_LEAVE_INLINE: Final = 1.25
+"""Hysteresis around ``inline_below_ns``."""
+_BATCH_OVERHEAD_NS: Final = 20_000
+"""What a batch costs beside its run, when two are weighed against the padding of one."""
+_HOP_WEIGHT: Final = 1 / 16
+_LONGEST_HOP_NS: Final = 1_000_000
+_NS_PER_S: Final = 1_000_000_000
+
+
+class BatchFacts(msgspec.Struct, frozen=True, gc=False):
+    """How one request was served.
+
+    Attributes:
+        batch: Requests in its batch; 0 if it was in none.
+        bucket: Rows computed.
+        queue_ns: From its submission to the start of the run, or to its failure.
+        service_ns: The run.
+        device: Which.
+    """
+
+    batch: int
+    bucket: int
+    queue_ns: int
+    service_ns: int
+    device: str
+
+
+Gather = Callable[[int, list[Request], Floats], Sequence[bool]]
+"""Fills the first rows of the buffer, float32 (bucket, W, F), with the windows of these requests
+of a model; says for each whether its window was still there."""
+OnDone = Callable[[Request, Floats | None, Failure | None, BatchFacts], None]
+"""Takes a request's answer: its row, float32 (O,), valid during the call, or why there is none."""
+OnHealth = Callable[[str, str], None]
+"""Hears of a device, by name, that it is ``lost`` or has ``returned``."""
+
+
+def no_health(device: str, event: str) -> None:
+    """Hear and forget."""
+
+
+class Lane:
+    """One device's queue, planner and executor.
+
+    ``submit`` queues; nothing runs before ``pump``, so that requests of one turn share a batch.
+    What runs inline is answered before ``pump`` returns. Every request that ``submit`` took is
+    answered once, through ``on_done``.
+
+    Attributes:
+        device: Its name.
+        planner: The policy and its counters.
+        hop_ns: What handing a batch over and getting it back costs beside its run, a moving mean.
+
+    Args:
+        device: As above.
+        executor: Runs batches; started with the lane.
+        planner: As above.
+        gather: Fills windows in, on the loop thread.
+        on_done: Takes answers, on the loop thread; may submit again.
+        clock: Monotonic, nanoseconds.
+        inline_below_ns: Batches predicted to be faster run on the loop thread although the
+            executor has a thread. 0 where a library may only be called by the thread that owns it.
+        on_health: Hears what becomes of the device.
+    """
+
+    def __init__(
+        self,
+        device: str,
+        executor: Executor,
+        planner: Planner,
+        gather: Gather,
+        on_done: OnDone,
+        clock: Clock = time.monotonic_ns,
+        *,
+        inline_below_ns: int = 0,
+        on_health: OnHealth = no_health,
+    ) -> None:
+        self.device = device
+        self.planner = planner
+        self.hop_ns = 0.0
+        self._executor = executor
+        self._inline = Inline(clock)
+        self._inline.start(None, self)
+        self._gather = gather
+        self._on_done = on_done
+        self._clock = clock
+        self._inline_below_ns = inline_below_ns
+        self._on_health = on_health
+        self._hosted: dict[int, HostedModel] = {}
+        self._free_ns = 0
+        self._pumping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def lost(self) -> bool:
+        """Whether a call of the device has not returned in time."""
+        return self._executor.lost
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing runs."""
+        return not self.planner.queued and not self._executor.in_flight
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the executor; once. A lane that only ever runs inline works without."""
+        self._loop = loop
+        self._executor.start(loop, self)
+
+    async def close(self, timeout_s: float = 1.0) -> bool:
+        """Answer what waits with a failure and end the executor; False if its thread hangs."""
+        self._fail(self.planner.take_all(), Failure.UNAVAILABLE)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        return await self._executor.close(timeout_s)
+
+    def attach(
+        self,
+        model: int,
+        loaded: LoadedModel,
+        *,
+        name: str = "",
+        slo_ns: int = 0,
+        latency: LatencyModel | None = None,
+    ) -> None:
+        """Serve a model, or serve it from now on with another loaded form.
+
+        Requests that wait go to the new form; batches under way end on the old one, which may be
+        closed by ``call`` any time after.
+
+        Args:
+            model: Its key.
+            loaded: Ready to run; two staging slots if the executor has a thread.
+            name: What people call it.
+            slo_ns: How long its requests are usually given; 0 if unknown.
+            latency: What ``learn_latency`` found; learnt while running if None.
+        """
+        latency = latency or LatencyModel(loaded.buckets)
+        queue = self.planner.attach(model, latency, slo_ns, _BATCH_OVERHEAD_NS)
+        old = self._hosted.get(model)
+        hosted = HostedModel(
+            model,
+            name or str(model),
+            loaded,
+            queue,
+            old.counts if old else None,
+            old.histograms if old else None,
+        )
+        hosted.inline = 0 < latency.predict_at(0) <= self._inline_below_ns
+        self._hosted[model] = hosted
+
+    def detach(self, model: int) -> list[Request]:
+        """Stop serving a model; return what waited for it, unanswered."""
+        self._hosted.pop(model, None)
+        return self.planner.detach(model)
+
+    def submit(self, request: Request) -> Failure | None:
+        """Queue a request, or say at once why not; ``submitted_ns`` is taken for the time."""
+        hosted = self._hosted.get(request.model)
+        if hosted is None:
+            return Failure.UNAVAILABLE
+        hosted.counts.asked += 1
+        executor = self._executor
+        if executor.lost:
+            failure: Failure | None = Failure.FAILED
+        else:
+            now_ns, busy_ns = request.submitted_ns, 0
+            if executor.in_flight and not hosted.inline:
+                busy_ns = self._free_ns - now_ns
+            failure = self.planner.admit(now_ns, request, busy_ns)
+        if failure is not None:
+            hosted.counts.note_failure(failure)
+        return failure
+
+    def pump(self) -> None:
+        """Run or hand over all that may be now."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while self.planner.queued and self._step():
+                pass
+        finally:
+            self._pumping = False
+
+    async def call(self, work: Callable[[], Any]) -> Any:
+        """Do other work on the thread that owns the device; no batch is handed over meanwhile.
+
+        Raises:
+            Exception: whatever the work raised.
+        """
+        return await self._executor.call(work)
+
+    def counts(self) -> dict[str, dict[str, Any]]:
+        """Return what was done, by the name of the model."""
+        return {one.name: one.counts.as_dict() for one in self._hosted.values()}
+
+    def histograms(self) -> dict[str, StageHistograms]:
+        """Return the stages ``queue`` and ``inference``, by the name of the model."""
+        return {one.name: one.histograms for one in self._hosted.values()}
+
+    def latency(self, model: int) -> LatencyModel:
+        """Return what was learnt of an attached model."""
+        return self._hosted[model].queue.latency
+
+    def on_finish(self, job: Job) -> None:
+        """Take back a batch; keep the device busy first, then answer."""
+        job.hosted.in_flight -= 1
+        now_ns = self._clock()
+        self._note_hop(now_ns, job)
+        rows = self._rows(job)
+        self.pump()
+        self._deliver(job, rows, now_ns)
+
+    def on_lost(self, jobs: list[Job]) -> None:
+        """Answer everything with a failure."""
+        for job in jobs:
+            job.hosted.in_flight -= 1
+            self._fail(job.requests, Failure.FAILED)
+        self._fail(self.planner.take_all(), Failure.FAILED)
+        self._on_health(self.device, LOST)
+
+    def on_return(self) -> None:
+        """Say so; requests are taken again."""
+        self._on_health(self.device, RETURNED)
+
+    def on_tick(self) -> None:
+        """Answer what cannot be met any more, and go on if the device may."""
+        self._fail_each(self.planner.expire(self._clock()))
+        self.pump()
+
+    def _step(self) -> bool:
+        """Do one thing; False if there is nothing to do now."""
+        executor, now_ns = self._executor, self._clock()
+        if executor.calls or executor.lost:
+            return self._step_inline(now_ns)
+        if not executor.in_flight:
+            return self._begin(self.planner.plan(now_ns, now_ns + int(self.hop_ns)))
+        if self._step_inline(now_ns):
+            return True
+        if executor.in_flight >= DEPTH or not self.planner.has_full():
+            return False
+        start_ns = max(now_ns, self._free_ns)
+        return self._begin(self.planner.plan(now_ns, start_ns, full_only=True))
+
+    def _step_inline(self, now_ns: int) -> bool:
+        """Run a batch here beside what the thread does."""
+        for hosted in self._hosted.values():
+            queue = hosted.queue
+            if hosted.inline and queue.keys and not hosted.in_flight:
+                bucket = queue.size_of(queue.fill(len(queue)))
+                if self._fits_inline(hosted, bucket):
+                    return self._begin(self.planner.plan(now_ns, only=queue))
+        return False
+
+    def _fits_inline(self, hosted: HostedModel, bucket: int) -> bool:
+        limit = self._inline_below_ns * _LEAVE_INLINE
+        return hosted.inline and hosted.queue.latency.predict(bucket) <= limit
+
+    def _begin(self, plan: Plan) -> bool:
+        self._fail_each(plan.dropped)
+        if not plan.batch:
+            if plan.wait_until_ns:
+                self._wait(plan.wait_until_ns)
+            return False
+        hosted = self._hosted[plan.model]
+        inline = not self._executor.threaded or self._fits_inline(hosted, plan.bucket)
+        job = Job(hosted, plan.batch, plan.bucket, 0 if inline else hosted.slot)
+        if not self._load(job):
+            return True
+        hosted.counts.note_batch(len(plan.batch), plan.bucket, inline=inline)
+        hosted.in_flight += 1
+        if inline:
+            self._inline.put(job)
+        else:
+            self._hand_over(job)
+        return True
+
+    def _load(self, job: Job) -> bool:
+        """Have the windows gathered; False if there is nothing to run, and all is answered."""
+        try:
+            staging = job.loaded.staging(job.bucket, job.slot)
+        except DeviceError as error:
+            job.error = error
+            self._fail(job.requests, Failure.FAILED)
+            return False
+        job.ok = list(self._gather(job.hosted.model, job.requests, staging))
+        if not any(job.ok):
+            self._fail(job.requests, Failure.SUPERSEDED)
+            return False
+        return True
+
+    def _hand_over(self, job: Job) -> None:
+        hosted = job.hosted
+        hosted.slot ^= 1
+        job.handed_ns = now_ns = self._clock()
+        self._free_ns = max(now_ns, self._free_ns) + hosted.queue.latency.predict(job.bucket)
+        self._executor.put(job)
+
+    def _rows(self, job: Job) -> Floats | None:
+        """Return a batch's rows, apart from the device's buffer; learn from how long it took."""
+        output, shape = job.output, job.loaded.shape
+        if output is None or output.shape != (job.bucket, shape.outputs):
+            return None
+        hosted = job.hosted
+        service_ns = job.finished_ns - job.started_ns
+        if hosted.loaded is job.loaded:
+            hosted.queue.latency.observe(job.bucket, service_ns)
+            predicted_ns = hosted.queue.latency.predict_at(0)
+            limit = _LEAVE_INLINE if hosted.inline else _ENTER_INLINE
+            hosted.inline = predicted_ns <= self._inline_below_ns * limit
+        hosted.histograms.record_repeat(INFERENCE, service_ns, len(job.requests))
+        return output[: len(job.requests)].copy()
+
+    def _note_hop(self, now_ns: int, job: Job) -> None:
+        if job.handed_ns and not self._executor.in_flight:
+            self._free_ns = 0
+            hop_ns = now_ns - job.handed_ns - (job.finished_ns - job.started_ns)
+            self.hop_ns += (min(hop_ns, _LONGEST_HOP_NS) - self.hop_ns) * _HOP_WEIGHT
+
+    def _deliver(self, job: Job, rows: Floats | None, now_ns: int) -> None:
+        """Answer a batch that ran; a row that came after its deadline is nobody's."""
+        requests, hosted, on_done = job.requests, job.hosted, self._on_done
+        started_ns, batch = job.started_ns, len(requests)
+        service_ns = job.finished_ns - started_ns
+        record = hosted.histograms.record_value
+        for place, request in enumerate(requests):
+            queue_ns = started_ns - request.submitted_ns
+            record(QUEUE, queue_ns)
+            facts = BatchFacts(batch, job.bucket, queue_ns, service_ns, self.device)
+            failure = None
+            if not job.ok[place]:
+                failure = Failure.SUPERSEDED
+            elif rows is None:
+                failure = Failure.FAILED
+            elif now_ns > request.deadline_ns:
+                failure = Failure.LATE
+            if failure is None and rows is not None:
+                hosted.counts.answered += 1
+                on_done(request, rows[place], None, facts)
+            elif failure is not None:
+                hosted.counts.note_failure(failure)
+                on_done(request, None, failure, facts)
+
+    def _fail(self, requests: Iterable[Request], failure: Failure) -> None:
+        self._fail_each((request, failure) for request in requests)
+
+    def _fail_each(self, failed: Iterable[tuple[Request, Failure]]) -> None:
+        now_ns = self._clock() if failed else 0
+        for request, failure in failed:
+            hosted = self._hosted.get(request.model)
+            if hosted is not None:
+                hosted.counts.note_failure(failure)
+            waited_ns = now_ns - request.submitted_ns
+            self._on_done(request, None, failure, BatchFacts(0, 0, waited_ns, 0, self.device))
+
+    def _wait(self, until_ns: int) -> None:
+        if self._timer is None and self._loop is not None:
+            delay_s = max(0, until_ns - self._clock()) / _NS_PER_S
+            self._timer = self._loop.call_later(delay_s, self._on_wait)
+
+    def _on_wait(self) -> None:
+        self._timer = None
+        self.pump()

@@ -1,0 +1,140 @@
+"""How long a batch takes on a device, learnt from how long batches took.
+
+``L(b) = a + c·b`` by exponentially weighted least squares, and a moving average for every bucket
+that was seen: the average is believed where there is one, the line elsewhere. ``L+`` is ``L`` times
+a tracked 99th percentile of actual over predicted. Pure; times are nanoseconds.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+_KEPT: Final = 0.98
+"""Weight of a run in the line after each further run."""
+_NEWEST: Final = 0.1
+"""Least weight of the newest run in a bucket's average."""
+_LEARNT_RUNS: Final = 8
+"""Runs of a bucket after which an outlier is recognised as one."""
+_OUTLIER: Final = 4.0
+"""A run counts at most as so many times its prediction: one pause does not move the average."""
+_QUANTILE: Final = 0.99
+_TAIL_STEP: Final = 0.1
+_TAIL_START: Final = 1.25
+_TAIL_MOST: Final = 4.0
+_LEAST_SPREAD: Final = 0.01
+"""Squared coefficient of variation of the batch sizes below which no slope is fitted."""
+
+
+class LatencyModel:
+    """Predicts a bucket's service time. The loop thread owns it.
+
+    Before anything was observed every prediction is 0: an unknown device is tried.
+
+    Attributes:
+        buckets: Batch sizes, ascending.
+        runs: Observations so far.
+        tail: The tracked 99th percentile of actual over predicted, from 1 to 4. It moves by
+            stochastic approximation (Robbins and Monro, 1951), up by 0.099 at a run above it, down
+            by 0.001 at one below it, so that one paused run does not make all look impossible.
+
+    Args:
+        buckets: As above, at least one, all at least 1.
+
+    Raises:
+        ValueError: the buckets are not ascending sizes.
+    """
+
+    __slots__ = (
+        "_counts", "_index", "_intercept", "_means", "_slope", "_sums", "buckets", "runs", "tail",
+    )  # fmt: skip
+
+    def __init__(self, buckets: Sequence[int]) -> None:
+        self.buckets = tuple(buckets)
+        if not buckets or buckets[0] < 1 or list(buckets) != sorted(set(buckets)):
+            raise ValueError(f"buckets {self.buckets} are not ascending batch sizes")
+        self.runs = 0
+        self.tail = _TAIL_START
+        self._index = {bucket: place for place, bucket in enumerate(self.buckets)}
+        self._means = [0.0] * len(self.buckets)
+        self._counts = [0] * len(self.buckets)
+        self._sums = (0.0, 0.0, 0.0, 0.0, 0.0)
+        self._intercept = 0.0
+        self._slope = 0.0
+
+    def observe(self, bucket: int, service_ns: int) -> None:
+        """Take in how long a batch of ``bucket`` took, at least 1 ns."""
+        place = self._index[bucket]
+        count = self._counts[place] + 1
+        taken = float(max(1, service_ns))
+        if count > 1:
+            predicted = self._means[place]
+            self._follow_tail(taken / predicted)
+            if count > _LEARNT_RUNS:
+                taken = min(taken, predicted * _OUTLIER)
+        self._counts[place] = count
+        self._means[place] += (taken - self._means[place]) * max(_NEWEST, 1 / count)
+        self.runs += 1
+        weight, size, square, time, cross = self._sums
+        self._sums = (
+            weight * _KEPT + 1,
+            size * _KEPT + bucket,
+            square * _KEPT + bucket * bucket,
+            time * _KEPT + taken,
+            cross * _KEPT + taken * bucket,
+        )
+
+    def relax(self) -> None:
+        """Believe half of it and learn anew: for a device that was too slow to be asked at all."""
+        self._means = [mean / 2 for mean in self._means]
+        self._counts = [min(count, 1) for count in self._counts]
+        self.tail = 1.0
+        weight, size, square, time, cross = self._sums
+        self._sums = (weight, size, square, time / 2, cross / 2)
+
+    def predict(self, bucket: int) -> int:
+        """Return ``L`` of a bucket, nanoseconds; 0 while nothing was observed."""
+        return self.predict_at(self._index[bucket])
+
+    def upper(self, bucket: int) -> int:
+        """Return ``L+`` of a bucket, nanoseconds; 0 while nothing was observed."""
+        return self.upper_at(self._index[bucket])
+
+    def predict_at(self, place: int) -> int:
+        """Return ``L`` of ``buckets[place]``, nanoseconds."""
+        mean = self._means[place]
+        if mean:
+            return int(mean)
+        intercept, slope = self.line()
+        return int(intercept + slope * self.buckets[place])
+
+    def upper_at(self, place: int) -> int:
+        """Return ``L+`` of ``buckets[place]``, nanoseconds."""
+        mean = self._means[place]
+        return int(mean * self.tail) if mean else int(self.predict_at(place) * self.tail)
+
+    def line(self) -> tuple[float, float]:
+        """Return ``a`` and ``c``, nanoseconds and nanoseconds a row, neither below 0.
+
+        While the sizes seen differ too little for a slope, the line last fitted goes up or down in
+        proportion; with none fitted yet, time is taken as proportional to size.
+        """
+        weight, size, square, time, cross = self._sums
+        if not weight:
+            return 0.0, 0.0
+        spread = weight * square - size * size
+        if spread > _LEAST_SPREAD * size * size:
+            slope = max(0.0, (weight * cross - size * time) / spread)
+            intercept = max(0.0, (time - slope * size) / weight)
+            if not intercept:
+                slope = time / size
+            self._intercept, self._slope = intercept, slope
+            return intercept, slope
+        fitted = self._intercept * weight + self._slope * size
+        if not fitted:
+            return 0.0, time / size
+        return self._intercept * time / fitted, self._slope * time / fitted
+
+    def _follow_tail(self, ratio: float) -> None:
+        if ratio > self.tail:
+            self.tail = min(_TAIL_MOST, self.tail + _TAIL_STEP * _QUANTILE)
+        else:
+            self.tail = max(1.0, self.tail - _TAIL_STEP * (1 - _QUANTILE))

@@ -1,0 +1,201 @@
+"""One model's waiting requests, earliest deadline first, and the batch sizes it may be run with.
+
+Deadlines and arrivals are on one monotonic clock, nanoseconds. Two lists side by side, keys and
+requests: most requests come in the order of their deadlines, so that to queue one is an append.
+"""
+
+from bisect import bisect_left, bisect_right
+from typing import Final
+
+from runtime.latency_model import LatencyModel
+
+KEY_SHIFT: Final = 4
+_HIGHEST_PRIORITY: Final = 9
+_NEARLY_BEST: Final = 0.98
+"""Of the best throughput: the smallest bucket that reaches it is as good and answers sooner."""
+_REFRESH_RUNS: Final = 16
+_GAP_WEIGHT: Final = 0.05
+
+
+class Request:
+    """One window that waits for its score. Made by who asks, owned by the lane until answered.
+
+    Attributes:
+        model: Key of the model.
+        deadline_ns: When the answer is worth nothing any more, monotonic.
+        submitted_ns: When it was asked, monotonic.
+        priority: 9 goes before 0 at one deadline, and is kept longer in overload.
+        context: The asker's own; the lane never looks at it.
+    """
+
+    __slots__ = ("context", "deadline_ns", "model", "priority", "submitted_ns")
+
+    def __init__(
+        self,
+        model: int,
+        deadline_ns: int,
+        submitted_ns: int,
+        priority: int = 5,
+        context: object = None,
+    ) -> None:
+        self.model = model
+        self.deadline_ns = deadline_ns
+        self.submitted_ns = submitted_ns
+        self.priority = priority
+        self.context = context
+
+
+def key_of(request: Request) -> int:
+    """Return what requests are ordered by: deadline, then priority, the highest first."""
+    return (request.deadline_ns << KEY_SHIFT) + _HIGHEST_PRIORITY - request.priority
+
+
+class RequestQueue:
+    """One model's requests in order, with its latency model. The loop thread owns it.
+
+    Attributes:
+        model: Key of the model.
+        latency: Predicts its batches.
+        slo_ns: What requests are usually given; 0 if unknown. Buckets whose ``2·L+`` exceeds it are
+            left out: a request may have to sit through a whole other batch first.
+        overhead_ns: What a batch costs beside its service: handing over, gathering.
+        keys: Sort keys, ascending; ``key >> KEY_SHIFT`` is the deadline.
+        requests: The requests, in the order of ``keys``.
+        full: Place of the bucket that a long queue is run with, the smallest within 2 % of the best
+            throughput.
+        gap_ns: Mean time between arrivals, 0 before the second.
+
+    Args:
+        model, latency, slo_ns, overhead_ns: As above.
+    """
+
+    __slots__ = (
+        "_arrived_ns", "_refreshed", "_sizes", "full", "gap_ns", "keys", "latency", "model",
+        "overhead_ns", "requests", "slo_ns",
+    )  # fmt: skip
+
+    def __init__(
+        self, model: int, latency: LatencyModel, slo_ns: int = 0, overhead_ns: int = 0
+    ) -> None:
+        self.model = model
+        self.latency = latency
+        self.slo_ns = slo_ns
+        self.overhead_ns = overhead_ns
+        self.keys: list[int] = []
+        self.requests: list[Request] = []
+        self.gap_ns = 0.0
+        self._arrived_ns = 0
+        self._sizes = _places_by_count(latency.buckets)
+        self.full = 0
+        self._refreshed = 0
+        self.refresh()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def push(self, request: Request) -> None:
+        """Queue one behind all that are as urgent."""
+        key, keys = key_of(request), self.keys
+        if not keys or key >= keys[-1]:
+            keys.append(key)
+            self.requests.append(request)
+            return
+        place = bisect_right(keys, key)
+        keys.insert(place, key)
+        self.requests.insert(place, request)
+
+    def note_arrival(self, now_ns: int) -> None:
+        """Follow the mean time between arrivals; needed only where batches may wait."""
+        if self._arrived_ns:
+            gap = now_ns - self._arrived_ns
+            self.gap_ns += (gap - self.gap_ns) * _GAP_WEIGHT if self.gap_ns else gap
+        self._arrived_ns = now_ns
+
+    def head_ns(self, place: int = 0) -> int:
+        """Return the deadline of the ``place``-th request."""
+        return self.keys[place] >> KEY_SHIFT
+
+    def first_met(self, finish_ns: int) -> int:
+        """Return the place of the first request whose deadline is not before ``finish_ns``."""
+        return bisect_left(self.keys, finish_ns << KEY_SHIFT)
+
+    def ahead_of(self, key: int) -> int:
+        """Return how many requests go before one of this key that comes now."""
+        keys = self.keys
+        return len(keys) if not keys or key >= keys[-1] else bisect_right(keys, key)
+
+    def take(self, first: int, count: int) -> list[Request]:
+        """Remove and return ``count`` requests from place ``first`` on."""
+        taken = self.requests[first : first + count]
+        del self.requests[first : first + count]
+        del self.keys[first : first + count]
+        return taken
+
+    def take_places(self, places: list[int]) -> list[Request]:
+        """Remove and return the requests at these ascending places, at least one."""
+        if places[-1] - places[0] + 1 == len(places):
+            return self.take(places[0], len(places))
+        taken = [self.requests[place] for place in places]
+        for place in reversed(places):
+            del self.requests[place]
+            del self.keys[place]
+        return taken
+
+    def size_of(self, place: int) -> int:
+        """Return the batch size of a bucket."""
+        return self.latency.buckets[place]
+
+    def fill(self, count: int) -> int:
+        """Return the place of the bucket to run first for ``count`` waiting requests.
+
+        The smallest that holds them all, or the one below it where two batches cost less than the
+        padding of one.
+        """
+        buckets = self.latency.buckets
+        if count >= buckets[self.full]:
+            return self.full
+        place = self._sizes[count]
+        if not place or buckets[place] == count:
+            return place
+        predict = self.latency.predict_at
+        rest = self._sizes[count - buckets[place - 1]]
+        apart = predict(place - 1) + predict(rest) + self.overhead_ns
+        return place - 1 if apart < predict(place) else place
+
+    def work_ns(self, count: int) -> int:
+        """Estimate how long ``count`` requests take, in full batches and a rest at its ``L+``."""
+        whole, rest = divmod(count, self.latency.buckets[self.full])
+        taken = whole * (self.latency.predict_at(self.full) + self.overhead_ns) if whole else 0
+        if rest:
+            taken += self.latency.upper_at(self._sizes[rest]) + self.overhead_ns
+        return taken
+
+    def refresh(self) -> None:
+        """Choose the full bucket anew, now and then."""
+        runs = self.latency.runs
+        if self._refreshed and runs - self._refreshed < _REFRESH_RUNS:
+            return
+        self._refreshed = runs
+        buckets, latency = self.latency.buckets, self.latency
+        if not runs:
+            self.full = len(buckets) - 1
+            return
+        allowed = [
+            place
+            for place in range(len(buckets))
+            if not place or not self.slo_ns or 2 * latency.upper_at(place) <= self.slo_ns
+        ]
+        rates = {
+            place: buckets[place] / (latency.predict_at(place) + self.overhead_ns or 1)
+            for place in allowed
+        }
+        enough = max(rates.values()) * _NEARLY_BEST
+        self.full = next(place for place in allowed if rates[place] >= enough)
+
+
+def _places_by_count(buckets: tuple[int, ...]) -> list[int]:
+    """Return for every count the place of the smallest bucket that holds so many."""
+    places = [0]
+    for place, bucket in enumerate(buckets):
+        places += [place] * (bucket + 1 - len(places))
+    return places
