@@ -137,10 +137,13 @@ def check_replaces(bundle: Bundle, old: Manifest) -> None:
     """Refuse a bundle that cannot take another's place while the pipeline runs.
 
     Raises:
-        BundleError: it wants other inputs, another stated normalisation, or gives other outputs.
+        BundleError: it wants other inputs or another stated normalisation, or gives other outputs.
     """
     check_against(bundle, old.features, old.window, old.clock, "pipeline that runs")
     new, source = bundle.manifest, bundle.path / MANIFEST
+    if new.normalisation != old.normalisation:
+        problem = "normalisation: it is not that of the bundle in use, which the pipeline applies"
+        raise BundleError(source, f"{problem}; bake it into the graph")
     if (new.output.meaning, new.output.labels) != (old.output.meaning, old.output.labels):
         found, wanted = ", ".join(new.output.labels), ", ".join(old.output.labels)
         raise BundleError(source, f"output.labels: found {found}; the pipeline reads {wanted}")

@@ -61,16 +61,20 @@ def add_forms(bundle: Bundle, made: Sequence[ModelFile], out_dir: Path) -> Bundl
         out_dir: Where they are; every file below it goes into the bundle at the same place.
 
     Raises:
-        BundleError: as ``Bundle.open``. The old manifest is in force until the new one is whole.
+        BundleError: as ``Bundle.open``, or a file would be written over the reference or the
+            parity vectors. The old manifest is in force until the new one is whole.
     """
     names = [file.relative_to(out_dir).as_posix() for file in _files_below(out_dir)]
     forms = [_form_of(file, out_dir) for file in made]
+    manifest = bundle.manifest
+    for name in names:
+        _check_new(bundle, name)
     new = {form.file for form in forms}
-    kept = [form for form in bundle.manifest.forms if form.file not in new]
-    draft = msgspec.structs.replace(bundle.manifest, forms=(*kept, *forms))
+    kept = [form for form in manifest.forms if form.file not in new]
+    draft = msgspec.structs.replace(manifest, forms=(*kept, *forms))
     for name in names:
         _put(bundle.path, name, out_dir / name)
-    return _seal(bundle.path, draft, [*names, *bundle.manifest.files])
+    return _seal(bundle.path, draft, [*names, *manifest.files])
 
 
 def copy_bundle(bundle: Bundle, path: Path) -> Bundle:
@@ -117,6 +121,16 @@ def _check_name(path: Path, name: str) -> None:
     problem = problem_of_path(name)
     if problem:
         raise BundleError(path / name, problem)
+
+
+def _check_new(bundle: Bundle, name: str) -> None:
+    """Refuse to write over what every form is compared with."""
+    manifest = bundle.manifest
+    if name == manifest.reference.file:
+        problem = "it is the reference, which every form is compared with; name the form otherwise"
+        raise BundleError(bundle.path / name, problem)
+    if name == manifest.parity.file:
+        raise BundleError(bundle.path / name, "it belongs to the bundle already; name it otherwise")
 
 
 def _files_below(directory: Path) -> list[Path]:

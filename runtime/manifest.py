@@ -29,7 +29,7 @@ ClockKind = Literal[
 SAMPLE_CLOCKS: Final = {"every_tick": "tick", "every_trade": "trade", "every_quote": "quote"}
 """Clocks that need no bar, and what configurations call them in ``on``."""
 
-_PLACE: Final = re.compile(r"(.*?)(?: - at `(key in )?\$\.?(.*)`)?", re.DOTALL)
+_PLACE: Final = re.compile(r"(.*?)(?: - at (?:`key` in )?`\$\.?(.*)`)?", re.DOTALL)
 _QUOTED: Final = re.compile(r"`(.*)`", re.DOTALL)
 
 
@@ -236,7 +236,7 @@ def _no_constant(name: str) -> float:
 def _explain(message: str) -> str:
     """Turn msgspec's message into one that names the key and what may be there."""
     match = _PLACE.fullmatch(message)
-    text, key = (match[1], match[3] or "") if match else (message, "")
+    text, key = (match[1], match[2] or "") if match else (message, "")
     steps = [step for step in re.sub(r"\[.*?\]", "", key).split(".") if step]
     where = f"{key}: " if key else ""
     return where + text[:1].lower() + text[1:] + _hint(text, steps)
@@ -250,10 +250,16 @@ def _hint(text: str, steps: list[str]) -> str:
         like = f"did you mean {close[0]!r}? " if close else ""
         return f"; {like}keys here: {', '.join(allowed)}"
     if "Invalid enum value" in text and steps:
-        hint = get_type_hints(_struct_at(steps[:-1])).get(steps[-1], Precision)
-        is_enum = isinstance(hint, type) and issubclass(hint, StrEnum)
-        return f"; one of: {', '.join(hint if is_enum else get_args(hint))}"
+        hint = get_type_hints(_struct_at(steps[:-1])).get(steps[-1])
+        return f"; one of: {', '.join(_choices(hint))}"
     return ""
+
+
+def _choices(hint: object) -> list[str]:
+    for kind in (hint, *get_args(hint)):
+        if isinstance(kind, type) and issubclass(kind, StrEnum):
+            return list(kind)
+    return [choice for choice in get_args(hint) if isinstance(choice, str)]
 
 
 def _struct_at(steps: list[str]) -> type[Record]:

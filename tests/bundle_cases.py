@@ -52,7 +52,7 @@ def make_bundle(
     path: Path, shape: ModelShape = MLP_SHAPE, rows: int = 20, **changes: Any
 ) -> Bundle:
     """Write and open a bundle of a small MLP."""
-    model = make_mlp(path.parent / f"{path.name}-model.onnx", shape)
+    model = make_mlp(path.parent / f"{path.name}-source" / "model.onnx", shape)
     inputs = random_windows(shape, rows)
     outputs = reference_outputs(model, inputs)
     return write_bundle(path, make_draft(shape, **changes), {"model.onnx": model}, inputs, outputs)
