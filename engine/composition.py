@@ -1,6 +1,6 @@
 """Puts a pipeline together from a configuration."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,17 +11,25 @@ from engine.config import Config
 from engine.core.errors import ConfigError, PluginError
 from engine.core.ports import Clock, SignalSink
 from engine.core.records import INSTRUMENT
-from engine.pipeline import Pipeline, StrategyFacts
+from engine.judge import Judge, StrategyFacts
+from engine.model_desk import Asking, ModelDesk, WindowGatherer
+from engine.model_setup import SetModel, model_of, normalise, open_models, reading_of, told_of
+from engine.pipeline import Pipeline
 from engine.python_host import Hosted, PythonHost, overrides
 from engine.risk.gate import RiskGate
 from engine.risk.rulebook import Rulebook, load_rulebook
 from latency.histogram import StageHistograms
+from runtime.config import MAX_BATCH
 from strategies.config import StrategyConfig
 from strategies.kernel import Kernel
 from strategies.plan import KernelPlan, RuleRequest, Watch, make_plan
 from strategies.python_strategy import Strategy
 from strategies.registry import Registry, load_registry
+from strategies.score_rule import SCORE
 from strategies.spec import SAMPLE_CLOCKS
+
+Infer = Callable[["Blueprint", WindowGatherer], Asking]
+"""Makes what answers for a blueprint's models, given the way to their windows."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,7 @@ class Blueprint:
     rules: tuple[StrategyConfig, ...]
     python: tuple[tuple[StrategyConfig, Strategy], ...]
     rulebook: Rulebook
+    models: tuple[SetModel, ...] = ()
 
     @property
     def emit(self) -> frozenset[str]:
@@ -50,25 +59,33 @@ def resolve(config: Config) -> Blueprint:
     Raises:
         ConfigError: an unknown name or a bad value.
         PluginError: a plugin file that cannot be used.
+        BundleError: a model bundle that cannot be used, or does not fit.
     """
     registry = load_registry(config.plugins)
     active = config.active_strategies
-    rules = tuple(entry for entry in active if entry.rule is not None)
+    models = open_models(config.models, config.bars, registry)
+    rules = tuple(entry for entry in active if entry.strategy is None)
     python = tuple(
         (entry, _make_strategy(entry, registry)) for entry in active if entry.strategy is not None
     )
     plan = make_plan(
         registry,
         [bar.spec() for bar in config.bars],
-        [RuleRequest(e.name, e.rule or "", e.on, e.params) for e in rules],
+        [
+            RuleRequest(e.name, e.rule or "", e.on, e.params, e.confirm, e.model or "")
+            for e in rules
+        ],
         [watch for entry, strategy in python for watch in _watches(entry, strategy)],
+        models=[model.window for model in models],
     )
+    for entry in rules:
+        model_of(entry, models)
     clocks = [*SAMPLE_CLOCKS, *(bar.name for bar in config.bars)]
     for entry, _ in python:
         if entry.on not in clocks:
             key = f"strategies.{entry.name}.on"
             raise ConfigError("configuration", key, entry.on, f"clocks are: {', '.join(clocks)}")
-    return Blueprint(config, plan, rules, python, _rulebook(config))
+    return Blueprint(config, plan, rules, python, _rulebook(config), models)
 
 
 def build_pipeline(
@@ -80,6 +97,7 @@ def build_pipeline(
     histograms: StageHistograms,
     stream: tuple[int, int] = (0, 1),
     bars: bool = False,
+    infer: Infer | None = None,
 ) -> Pipeline:
     """Build the kernel, compiled or from the cache, and all around it.
 
@@ -91,6 +109,8 @@ def build_pipeline(
         histograms: Stage latencies.
         stream: The signal stream's epoch and next sequence number.
         bars: Whether recorded bars will come.
+        infer: Makes what answers for the models; by default they are asked at once, as a replay
+            needs it.
     """
     config = blueprint.config
     hosted = [
@@ -110,16 +130,34 @@ def build_pipeline(
         pause=host.listens,
     )
     kernel.warm_up(bars=bars)
-    return Pipeline(
-        kernel=kernel,
+    judge = Judge(
         gate=RiskGate(config.risk, np.zeros(0, INSTRUMENT), rulebook=blueprint.rulebook),
-        host=host,
         strategies=[*_rule_facts(blueprint), *_python_facts(blueprint)],
         sink=sink,
         clock=clock,
         histograms=histograms,
         stream=stream,
     )
+    desk = _make_desk(blueprint, kernel, infer or _infer_at_once) if blueprint.models else None
+    return Pipeline(kernel=kernel, judge=judge, host=host, desk=desk)
+
+
+def _make_desk(blueprint: Blueprint, kernel: Kernel, infer: Infer) -> ModelDesk:
+    normalise(kernel, blueprint.models)
+    models = [(entry, model_of(entry, blueprint.models)) for entry in blueprint.rules]
+    readings = {
+        number: reading_of(entry, model)
+        for number, (entry, model) in enumerate(models)
+        if model is not None
+    }
+    return ModelDesk(infer(blueprint, WindowGatherer(kernel, MAX_BATCH)), readings)
+
+
+def _infer_at_once(blueprint: Blueprint, gather: WindowGatherer) -> Asking:
+    from runtime.direct import DirectInference
+
+    configs = [model.config for model in blueprint.models]
+    return DirectInference(configs, [model.bundle for model in blueprint.models], gather=gather)
 
 
 def _bar_clock(blueprint: Blueprint, entry: StrategyConfig) -> str:
@@ -157,23 +195,30 @@ def _rulebook(config: Config) -> Rulebook:
 
 def _rule_facts(blueprint: Blueprint) -> list[StrategyFacts]:
     return [
-        _facts(entry, rule.spec.version, rule.params, blueprint.config)
+        _facts(entry, rule.spec.version, rule.params, blueprint)
         for entry, rule in zip(blueprint.rules, blueprint.plan.rules, strict=True)
     ]
 
 
 def _python_facts(blueprint: Blueprint) -> list[StrategyFacts]:
     return [
-        _facts(entry, strategy.version, strategy.params, blueprint.config)
+        _facts(entry, strategy.version, strategy.params, blueprint)
         for entry, strategy in blueprint.python
     ]
 
 
 def _facts(
-    entry: StrategyConfig, version: str, params: Mapping[str, Any], config: Config
+    entry: StrategyConfig, version: str, params: Mapping[str, Any], blueprint: Blueprint
 ) -> StrategyFacts:
-    """Return a strategy's facts; its parameters include the bar it stands on."""
-    clock = [bar.model_dump(mode="json") for bar in config.bars if bar.name == entry.on]
-    told = {"is": entry.rule or entry.strategy, "on": clock or entry.on, "params": dict(params)}
+    """Return a strategy's facts; its parameters include the bar it stands on, and its model."""
+    model = model_of(entry, blueprint.models)
+    on = entry.on or (model.config.on if model is not None else "")
+    clock = [bar.model_dump(mode="json") for bar in blueprint.config.bars if bar.name == on]
+    told = {
+        "is": entry.rule or entry.strategy or SCORE.name,
+        "on": clock or on,
+        "params": dict(params),
+        **told_of(entry, model),
+    }
     parameters = orjson.dumps(told, default=str, option=orjson.OPT_SORT_KEYS).decode()
     return StrategyFacts(entry.name, version, parameters, entry.valid_for, entry.instruments)

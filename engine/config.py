@@ -2,8 +2,8 @@
 
 A later file's keys win over an earlier one's; tables are merged key by key, lists are replaced.
 ``HEQIS__RISK__LIMITS__MAX_SIGNALS=5`` overrides ``risk.limits.max_signals``; its value is read as
-TOML, else as text. Relative paths in ``plugins`` are relative to the file that names them; all
-other paths to the working directory.
+TOML, else as text. Relative paths of plugins and of model bundles are relative to the file that
+names them; all other paths to the working directory.
 """
 
 import difflib
@@ -22,6 +22,7 @@ from engine.core.settings import DurationNs, Settings
 from engine.risk.config import RiskConfig
 from engine.stream_config import JournalConfig, StreamConfig
 from feeds.config import GatewayConfig, LinkConfig
+from runtime.config import InferenceConfig, ModelList
 from strategies.config import BarConfig, BarList, StrategyConfig, StrategyList
 
 ENV_PREFIX: Final = "HEQIS__"
@@ -60,6 +61,9 @@ class Config(Settings):
     gateway: GatewayConfig = GatewayConfig()
     bars: BarList = (BarConfig(name="1m", interval=60 * 10**9),)
     strategies: StrategyList = ()
+    models: ModelList = ()
+    """Models that strategies may ask."""
+    inference: InferenceConfig = InferenceConfig()
     plugins: tuple[Path, ...] = ()
     """Python files with indicators, rules and strategies."""
     risk: RiskConfig = RiskConfig()
@@ -68,8 +72,9 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        for what, items in (("bars", self.bars), ("strategies", self.strategies)):
-            names = [item.name for item in items]
+        named = {"bars": self.bars, "strategies": self.strategies, "models": self.models}
+        for what, items in named.items():
+            names = [item.name for item in items]  # type: ignore[attr-defined] # each has one
             twice = [name for name in names if names.count(name) > 1]
             if twice:
                 raise ValueError(f"{what}: the name {twice[0]!r} is given twice")
@@ -140,8 +145,16 @@ def _read(file: Path) -> dict[str, Any]:
         raise ConfigError(file, "", str(error), "mend the TOML syntax there") from None
     plugins = tree.get("plugins")
     if isinstance(plugins, list):
-        tree["plugins"] = [str(file.parent / p) if isinstance(p, str) else p for p in plugins]
+        tree["plugins"] = [_beside(file, path) for path in plugins]
+    models = tree.get("models")
+    for model in models if isinstance(models, list) else ():
+        for key in {"bundle", "shadow"} & set(model if isinstance(model, dict) else ()):
+            model[key] = _beside(file, model[key])
     return tree
+
+
+def _beside(file: Path, path: Any) -> Any:
+    return str(file.parent / path) if isinstance(path, str) else path
 
 
 def _overrides(environ: Mapping[str, str]) -> Iterable[tuple[str, dict[str, Any]]]:

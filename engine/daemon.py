@@ -177,7 +177,7 @@ class Engine:
         pipeline = self.ingest.pipeline
         if pipeline.gate.state is not RiskState.HALTED:
             pipeline.gate.set_state(RiskState.HALTED)
-            pipeline.sink.on_event("halted", 0, {"reason": reason})
+            pipeline.judge.sink.on_event("halted", 0, {"reason": reason})
 
     def set_state(self, state: RiskState, who: str) -> None:
         """Carry out an operator's command on the risk gate; it is journaled."""
@@ -185,7 +185,7 @@ class Engine:
         before = pipeline.gate.state
         pipeline.gate.set_state(state)
         fields = {"from": before.value, "to": state.value, "by": who}
-        pipeline.sink.on_event(OPERATOR_STATE, 0, fields)
+        pipeline.judge.sink.on_event(OPERATOR_STATE, 0, fields)
 
     async def _restore_state(self) -> None:
         """Stay as the operator left the gate, where that is stricter than the configuration."""

@@ -131,7 +131,7 @@ class Ingest:
         """Journal the records that did not come; beyond the decoder's bound they are counted."""
         self._gaps = self.pipeline.gaps
         for gap in self.decoder.take_gaps():
-            self.pipeline.sink.on_event("gap", 0, gap._asdict())
+            self.pipeline.judge.sink.on_event("gap", 0, gap._asdict())
 
     def _run(self, run: Run, records: npt.NDArray[np.void], count: int, woken_ns: int) -> None:
         arrived_ns = self._clock.now_ns()

@@ -159,7 +159,7 @@ class StreamCore:
         """Do what ``publish`` does for one live subscription, but for the sending."""
         for subscription in self._live:
             if subscription.accepting is None or subscription.accepting.accepts(entry):
-                subscription.encode(entry)
+                subscription.message(entry)
                 return
 
     def resume(self, session: Session) -> None:

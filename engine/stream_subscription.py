@@ -105,9 +105,13 @@ class Subscription:
 
     def encode(self, entry: SignalEntry) -> bytes:
         """Return the message that sends a signal to this subscription, and count it as sent."""
-        message = b'%b%d,"signal":%b}' % (self._prefix, self.prev, entry.body)
+        message = self.message(entry)
         self.prev = entry.seq
         return message
+
+    def message(self, entry: SignalEntry) -> bytes:
+        """Return the message that would send a signal to this subscription now."""
+        return b'%b%d,"signal":%b}' % (self._prefix, self.prev, entry.body)
 
     def accepts(self, entry: SignalEntry) -> bool:
         """Return whether the signal passes the filter."""

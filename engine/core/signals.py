@@ -6,6 +6,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from engine.core.models import Score
+
 Side = Literal["BUY", "SELL"]
 
 SIDES: Final[dict[int, Side]] = {1: "BUY", -1: "SELL"}
@@ -13,12 +15,13 @@ _PLACE: Final = struct.Struct("<QQ").pack
 _FURTHER: Final = struct.Struct("<I").pack
 
 
-class Signal(msgspec.Struct, frozen=True, gc=False):
+class Signal(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One risk-checked trading signal.
 
     Times are int64 nanoseconds of the wall clock; ``ts_emit`` is the engine's (virtual in replay).
     ``seq`` counts the signals of one stream epoch from 1. ``tick_seq`` is the gateway's sequence
-    number of the tick that caused it.
+    number of the tick that caused it. What is said of a model stands only on signals that one had
+    a part in.
     """
 
     id: str
@@ -43,7 +46,27 @@ class Signal(msgspec.Struct, frozen=True, gc=False):
     gates: tuple[str, ...]
     """The gates it passed, in order."""
     model: str | None = None
+    """The bundle: ``name@version-hash``."""
     backend: str | None = None
+    device: str | None = None
+    precision: str | None = None
+    queue_ns: int | None = None
+    """How long the request for the score waited for its batch."""
+    service_ns: int | None = None
+    """How long its batch took."""
+
+
+def scored(signal: Signal, score: Score) -> Signal:
+    """Return the signal with what is told of the score behind it."""
+    return msgspec.structs.replace(
+        signal,
+        model=score.bundle,
+        backend=score.backend,
+        device=score.device,
+        precision=score.precision,
+        queue_ns=score.queue_ns,
+        service_ns=score.service_ns,
+    )
 
 
 class SignalIds:
@@ -78,8 +101,10 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     id: str
     instrument: str
     strategy: str
-    side: Side
+    side: Side | Literal["NONE"]
+    """NONE where only a score would have told the side, and there was none."""
     gate: str
+    """One of the risk gate's four, or "model" where a score was wanting."""
     reason: str
     tick_epoch: int
     tick_seq: int

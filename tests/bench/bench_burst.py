@@ -113,7 +113,7 @@ def measure(arguments: argparse.Namespace) -> Outcome:
         outcome.figures.append(
             Figure.of(f"configs/{name}: {parts}", taken[blocks // 10 :], "µs", at_most=at_most)
         )
-        told = ingest.pipeline.signals + ingest.pipeline.refused
+        told = ingest.pipeline.signals + ingest.pipeline.judge.refused
         outcome.notes.append(
             f"configs/{name}: {blocks * BLOCK:,} bursts, {told:,} proposals among them."
         )

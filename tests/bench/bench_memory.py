@@ -1,7 +1,8 @@
 """Resident memory and CPU of a real gateway and engine: at 20,000 ticks a second, and idle.
 
-Under load: resident memory is read every second; after the warm-up, in which bounded buffers fill, a
-line is fitted. Idle: a gateway that sends heartbeats and nothing else, and one client that listens.
+Under load: resident memory is read every second; after the warm-up, in which bounded buffers fill,
+a line is fitted. Idle: a gateway that sends heartbeats and nothing else, and one client that
+listens.
 """
 
 import argparse

@@ -84,7 +84,7 @@ def test_a_bad_value_of_the_environment_names_the_variable() -> None:
         ("[[bars]]\nname = 'tick'\ninterval = '1s'\n", "bars.0", "built-in clock"),
         ("[[bars]]\nname = 'a b'\ninterval = '1s'\n", "bars.0.name", "letters, digits"),
         ("[[bars]]\nname = 'a'\ninterval = '1 parsec'\n", "bars.0.interval", "not a duration"),
-        ("[[strategies]]\nname = 'x'\non = '1m'\n", "strategies.0", "either `rule`"),
+        ("[[strategies]]\nname = 'x'\non = '1m'\n", "strategies.0", "one of `rule`"),
         ("[link]\ndata = 'nowhere'\n", "link.data", "tcp://"),
         ("[risk]\nstate = 'open'\n", "risk.state", "active"),
     ],

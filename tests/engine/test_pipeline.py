@@ -190,7 +190,7 @@ def test_every_proposal_of_one_tick_has_an_id_of_its_own(plugin: Path) -> None:
     for cuts in CUTS[:3]:
         signals: list[Signal] = []
         pipeline, _ = make_pipeline(with_python(plugin, "both"))
-        pipeline.sink = sink = Collector(signals.append)
+        pipeline.judge.sink = sink = Collector(signals.append)
         run_in_bursts(pipeline, TICKS, cuts)
         ids = [signal.id for signal in signals]
         assert len(ids) == len(set(ids))
@@ -240,15 +240,15 @@ def test_a_signal_the_sink_cannot_take_is_void_and_takes_no_number() -> None:
         on_refusal = staticmethod(sink.on_refusal)
         on_event = staticmethod(sink.on_event)
 
-    pipeline.sink = Full()
+    pipeline.judge.sink = Full()
     pipeline.run_ticks(TICKS, origins_of(len(TICKS)), 0, len(TICKS))
-    assert pipeline.void == refused
-    assert pipeline.next_seq == sink.signals + 1
+    assert pipeline.judge.void == refused
+    assert pipeline.judge.next_seq == sink.signals + 1
 
 
 def test_every_stage_of_a_decision_is_measured() -> None:
     pipeline, sink = make_pipeline()
     run_in_bursts(pipeline, TICKS, [])
-    counts = {name: s.count for name, s in pipeline.histograms.summary().items()}
+    counts = {name: s.count for name, s in pipeline.judge.histograms.summary().items()}
     assert counts["gate"] == sink.signals + sum(sink.refusals.values())
     assert counts["publish"] == counts["total"] == sink.signals

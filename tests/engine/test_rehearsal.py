@@ -42,6 +42,7 @@ def test_no_client_hears_of_it(tmp_path: Path) -> None:
             engine.emit(2)
             await reader.until_last(5)
             assert reader.seqs == [1, 2, 3, 4, 5]
+            assert reader.gaps == []
             assert engine.stream.next_seq == 6
 
     asyncio.run(work())

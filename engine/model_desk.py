@@ -1,0 +1,173 @@
+"""Where the pipeline's candidates wait for scores, and what scores make of them.
+
+Feature windows stay in the kernel's rings until a batch is formed; then one compiled call copies
+them into the batch's own buffer.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import msgspec
+import numpy as np
+
+from engine.core.candidates import Candidate
+from engine.core.models import Failure, Floats, Score
+from engine.judge import Origin
+from runtime.asking import Answer, Ask
+from strategies.kernel import Kernel
+from strategies.score_rule import ScoreRule
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How one strategy reads its model's scores.
+
+    Attributes:
+        rule: What a score proposes.
+        confirms: The score confirms what the strategy's own rule proposed.
+        confirm_min: Least probability with which it does.
+        deadline_ns: How long after its request an answer still counts.
+        priority: Who goes first among requests of one deadline.
+    """
+
+    rule: ScoreRule
+    confirms: bool
+    confirm_min: float
+    deadline_ns: int
+    priority: int
+
+
+class Pending(msgspec.Struct, frozen=True, gc=False):
+    """A candidate that waits for a score, and the tick it came of."""
+
+    candidate: Candidate
+    origin: Origin
+
+
+class Verdict(msgspec.Struct, frozen=True, gc=False):
+    """What an answer made of a candidate.
+
+    ``candidate`` None and ``failure`` None: the score proposes nothing, which is no refusal.
+    """
+
+    candidate: Candidate | None
+    score: Score | None
+    failure: Failure | None
+    detail: str = ""
+
+
+class Asking(Protocol):
+    """The part of an inference that is needed here."""
+
+    def ask(self, asks: Sequence[Ask]) -> Sequence[Answer | None]:
+        """Return what was answered at once, None where the answer comes later."""
+        ...
+
+
+class WindowGatherer:
+    """Copies the windows of a batch out of the kernel's rings.
+
+    Args:
+        kernel: Holds the rings.
+        capacity: Most requests in one call.
+    """
+
+    def __init__(self, kernel: Kernel, capacity: int) -> None:
+        self._kernel = kernel
+        self._instruments = np.zeros(capacity, np.int64)
+        self._windows = np.zeros(capacity, np.int64)
+        self._there = np.zeros(capacity, np.uint8)
+
+    def __call__(self, model: int, contexts: Sequence[object], out: Floats) -> list[bool]:
+        """Fill row j of ``out`` with the window of request j; tell which were still there."""
+        count = len(contexts)
+        instruments, windows = self._instruments[:count], self._windows[:count]
+        there = self._there[:count]
+        for place, pending in enumerate(contexts):
+            candidate: Candidate = pending.candidate  # type: ignore[attr-defined] # a Pending
+            instruments[place] = candidate.instrument
+            windows[place] = candidate.window
+        self._kernel.gather(model, instruments, windows, out, there)
+        return [flag == 1 for flag in there.tolist()]
+
+
+NO_WINDOW: Final = Answer(None, None, Failure.NOT_READY)
+
+
+class ModelDesk:
+    """Asks for scores and reads them; belongs to the thread that runs the pipeline.
+
+    Args:
+        inference: Answers.
+        readings: How each strategy reads its model, by strategy number.
+        clock_ns: The clock of deadlines.
+
+    Attributes:
+        asked: Requests made.
+        waiting: Requests whose answers are still to come.
+        silent: Scores that proposed nothing.
+        failures: Requests without a score, by reason.
+    """
+
+    def __init__(
+        self,
+        inference: Asking,
+        readings: dict[int, Reading],
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.inference = inference
+        self.readings = readings
+        self.asked = 0
+        self.waiting = 0
+        self.silent = 0
+        self.failures: Counter[str] = Counter()
+        self._clock_ns = clock_ns
+
+    def ask(self, waiting: Sequence[Pending]) -> list[Answer | None]:
+        """Ask for all of them together; None where the answer comes later."""
+        now = self._clock_ns()
+        asks = [
+            Ask(one.candidate.model, now + reading.deadline_ns, one, reading.priority)
+            for one in waiting
+            if one.candidate.window > 0
+            for reading in (self.readings[one.candidate.strategy],)
+        ]
+        self.asked += len(asks)
+        answers = iter(self.inference.ask(asks) if asks else ())
+        found = [next(answers) if one.candidate.window > 0 else NO_WINDOW for one in waiting]
+        self.waiting += sum(answer is None for answer in found)
+        return found
+
+    def read(self, candidate: Candidate, answer: Answer) -> Verdict:
+        """Return what an answer makes of the candidate that waited for it."""
+        score = answer.score
+        if score is None:
+            failure = answer.failure or Failure.FAILED
+            self.failures[failure.value] += 1
+            return Verdict(None, None, failure)
+        reading = self.readings[candidate.strategy]
+        if reading.confirms:
+            return self._confirm(candidate, score, reading)
+        opinion = reading.rule.decide(score.values)
+        if opinion is None:
+            self.silent += 1
+            return Verdict(None, score, None)
+        side, strength, confidence, edge_bps = opinion
+        changed = msgspec.structs.replace(
+            candidate, side=side, strength=strength, confidence=confidence, edge_bps=edge_bps
+        )
+        return Verdict(changed, score, None)
+
+    def _confirm(self, candidate: Candidate, score: Score, reading: Reading) -> Verdict:
+        confidence = reading.rule.confirm(candidate.side, score.values, reading.confirm_min)
+        if confidence is None:
+            told = ", ".join(
+                f"{label} {value:.3f}"
+                for label, value in zip(reading.rule.labels, score.values, strict=True)
+            )
+            self.failures[Failure.DISAGREES.value] += 1
+            return Verdict(None, score, Failure.DISAGREES, told)
+        return Verdict(msgspec.structs.replace(candidate, confidence=confidence), score, None)
