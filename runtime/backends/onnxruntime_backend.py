@@ -50,7 +50,7 @@ class OnnxRuntimeBackend:
         provider: What ``gpu`` means: "cuda", or "tensorrt", which compiles the model first.
     """
 
-    formats = ("onnx",)
+    formats: tuple[str, ...] = ("onnx",)
     extra = ""
 
     def __init__(self, provider: str = "cuda") -> None:
