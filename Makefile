@@ -5,10 +5,11 @@ BIN    := $(VENV)/bin
 CONFIG ?= configs/demo.toml
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header \
           --no-annotate --no-emit-index-url
-ROOMS  := engine feeds latency replay runtime strategies
+ROOMS  := engine feeds latency models replay runtime strategies
+BACKENDS = --extra openvino --extra litert --extra ncnn --extra rtx
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix bench clean lock format-check lint types imports fast slow
+.PHONY: help run test torch check fix bench clean lock format-check lint types imports fast slow
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -44,6 +45,12 @@ fix: $(VENV)/.dev  ## format, and mend what a tool can mend
 bench: $(VENV)-bench/.done  ## measure against the peers, and write docs/benchmarks.md
 	$(VENV)-bench/bin/python tests/bench/run.py --write docs/benchmarks.md
 
+torch: $(VENV)/.torch  ## install PyTorch, for training and for the tests of it
+
+$(VENV)/.torch: $(VENV)/.dev
+	$(BIN)/pip install -q --disable-pip-version-check "torch==2.13.0" onnxscript
+	@touch $@
+
 clean:  ## remove what was made, the virtual environment too
 	rm -rf $(VENV) $(VENV)-bench var build dist .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -rf .import_linter_cache *.egg-info
@@ -52,7 +59,7 @@ clean:  ## remove what was made, the virtual environment too
 lock: $(VENV)/.dev  ## resolve the loose bounds anew into the locks
 	$(BIN)/pip install -q uv
 	$(COMPILE) pyproject.toml -o requirements.lock
-	$(COMPILE) pyproject.toml --extra dev -c requirements.lock -o requirements-dev.lock
+	$(COMPILE) pyproject.toml --extra dev $(BACKENDS) -c requirements.lock -o requirements-dev.lock
 	$(COMPILE) pyproject.toml --extra bench -o requirements-bench.lock
 
 $(VENV)/bin/pip:
