@@ -60,6 +60,10 @@ TALLY_BARS: Final = 4
 """Where the counts lie; from ``TALLY_BARS`` on, one of closed bars a bar specification, then one of
 unusable feature rows a model."""
 
+MAX_CLOSES: Final = 2
+"""Most bars of one kind that one recorded bar closes: the one that ends before it, and the one that
+it fills."""
+
 _PAUSE: Final = [
     f'        if tally[{TALLY_SHUT}] > 0 or (p["pause"] != 0 and tally[{TALLY_CANDIDATES}] > 0):',
     "            return k + 1",
@@ -279,7 +283,7 @@ def _tick_body(plan: KernelPlan) -> list[str]:
 def _bar_body(plan: KernelPlan) -> list[str]:
     lines = [
         "    for k in range(start, stop):",
-        *_guard(plan, "1"),
+        *_guard(plan, str(MAX_CLOSES)),
         "        t = records[k]",
         *_instrument(),
         f'        end_time_bars(t["ts_open"], t["ts_recv"], {_args(plan)})',

@@ -43,7 +43,9 @@ class FeatureRings:
         """Return the number of an instrument's newest row, 0 before the first."""
         return int(self._states[model]["pushed"][instrument])
 
-    def set_normalisation(self, model: int, mean: Floats | None, scale: Floats | None) -> None:
+    def set_normalisation(
+        self, model: int, mean: npt.ArrayLike | None, scale: npt.ArrayLike | None
+    ) -> None:
         """Let ``gather`` give (x - mean) * scale, computed in float32; None for x itself.
 
         Raises:

@@ -15,6 +15,7 @@ from engine.core.errors import PluginError
 from engine.core.models import Floats
 from engine.core.records import BAR, CANDIDATE, TICK, Bars, Instruments, Ticks, id_bound
 from strategies.codegen import (
+    MAX_CLOSES,
     TALLY_BARS,
     TALLY_CANDIDATES,
     TALLY_RESETS,
@@ -64,9 +65,10 @@ class Kernel:
         self.facts = np.zeros(instruments, FACTS)
         self.facts["pre_close"] = np.nan
         self.enabled = np.ones((rules, instruments), np.uint8) if enabled is None else enabled
-        self.candidates = np.zeros(OUTPUT_ROWS + instruments * rules, CANDIDATE)
+        most = max(instruments, MAX_CLOSES)
+        self.candidates = np.zeros(OUTPUT_ROWS + most * rules, CANDIDATE)
         self.candidate_bytes = self.candidates.view(np.uint8).data
-        out_bars = OUTPUT_ROWS + instruments * bars if emit else instruments * bars
+        out_bars = most * bars + (OUTPUT_ROWS if emit else 0)
         self.bar_rows = np.zeros(out_bars, np.int64)
         self.bars = np.zeros(out_bars, BAR)
         self.values = np.full((out_bars, plan.width), np.nan)
@@ -200,7 +202,9 @@ class Kernel:
         """
         return self.rings.gather(model, instruments, windows, out, ok)
 
-    def set_normalisation(self, model: int, mean: Floats | None, scale: Floats | None) -> None:
+    def set_normalisation(
+        self, model: int, mean: npt.ArrayLike | None, scale: npt.ArrayLike | None
+    ) -> None:
         """Let ``gather`` give (x - mean) * scale: ``FeatureRings.set_normalisation``.
 
         Raises:

@@ -95,6 +95,16 @@ def random_bars(count: int) -> Records:
     return bars
 
 
+def two_closes(count: int) -> Records:
+    """Make recorded bars of which every second ends one bar of "1s" and fills another."""
+    bars, step = random_bars(count), 10**8
+    second = np.arange(count) % 2
+    bars["instrument"], bars["volume"] = 0, 1.0
+    bars["ts_open"] = 10**18 + np.arange(count) * step
+    bars["ts_event"] = bars["ts_recv"] = bars["ts_open"] + np.where(second, step, step // 2)
+    return bars
+
+
 def digest() -> str:
     """Return a digest of every output, with how many candidates and bars there were."""
     kernel = shared_kernel()

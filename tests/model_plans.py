@@ -1,5 +1,13 @@
-"""Plans with models that tests share: windows on several clocks, scored and confirmed."""
+"""Plans with models that tests share: windows on several clocks, scored and confirmed.
 
+Run as a program it prints a digest of all that a stream asks for, so that a test can compare the
+compiled kernel with the interpreted one.
+"""
+
+import hashlib
+import sys
+
+import kernel_runs
 import numpy as np
 import numpy.typing as npt
 from kernel_plans import BARS, INSTRUMENTS, MACD
@@ -68,3 +76,26 @@ def by(candidates: Records, name: str) -> Records:
     """Return the candidates of one of RULES."""
     found: Records = candidates[candidates["strategy"] == NAMES.index(name)]
     return found
+
+
+def digest() -> str:
+    """Return a digest of every candidate and window that a stream with models gives."""
+    kernel = model_kernel()
+    kernel.set_normalisation(1, (0.5, -0.5), (2.0, 3.0))
+    ticks, at = kernel_runs.random_ticks(2000, INSTRUMENTS), 0
+    parts, counts = hashlib.sha256(), [0, 0]
+    while at < len(ticks):
+        at = kernel.run_ticks(ticks, at, len(ticks))
+        made = kernel.candidates[: kernel.n_candidates]
+        parts.update(kernel_runs.as_bytes(made))
+        counts[0] += len(made)
+        for model in range(len(MODELS)):
+            mine = made[made["model"] == model]
+            out, ok, found = gather(kernel, model, mine["instrument"], mine["window"])
+            parts.update(out.tobytes() + ok.tobytes())
+            counts[1] += found
+    return " ".join([*map(str, counts), parts.hexdigest()])
+
+
+if __name__ == "__main__":
+    sys.stdout.write(digest())

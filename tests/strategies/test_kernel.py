@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_plans import INSTRUMENTS, RULES, shared_kernel
+from kernel_plans import BARS, INSTRUMENTS, RULES, shared_kernel, two_closes
 from kernel_runs import Outputs, Records, as_bytes, gap, heartbeat, quote, tick, trade
 
 from engine.core.errors import PluginError
@@ -19,7 +19,8 @@ from engine.core.records import TickFlag, TickKind, instrument_row
 from strategies import kernel as kernel_module
 from strategies.bar_spec import BarKind, BarSpec
 from strategies.kernel import Kernel
-from strategies.plan import Watch, make_plan
+from strategies.model_spec import FeatureColumn, ModelWindow
+from strategies.plan import RuleRequest, Watch, make_plan
 from strategies.registry import Registry, load_registry
 from strategies.spec import Use
 
@@ -95,6 +96,23 @@ def test_full_buffers_lose_nothing(
         parts.append(kernel.candidates[: kernel.n_candidates].copy())
     assert len(parts) > 3 + kernel.outputs()[2]
     assert as_bytes(np.concatenate(parts)) == as_bytes(whole.candidates)
+
+
+def test_recorded_bars_that_close_two_bars_each_stay_within_full_buffers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kernel_module, "OUTPUT_ROWS", 0)
+    model = ModelWindow("m", "1s", (FeatureColumn("close", Use("sma", {"length": 1})),), 1)
+    plan = make_plan(load_registry(), BARS, [RuleRequest("r", "", "", model="m")], models=[model])
+    bars = two_closes(11)
+    for instruments in (1, 3):
+        kernel = Kernel(plan, instruments)
+        at, made = 0, 0
+        while at < len(bars):
+            at = kernel.run_bars(bars, at, len(bars))
+            assert kernel.n_candidates <= len(kernel.candidates)
+            made += kernel.n_candidates
+        assert made == 10
 
 
 def test_bars_that_nobody_wants_do_not_leave(ticks: Records, whole: Outputs) -> None:
