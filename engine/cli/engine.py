@@ -26,8 +26,10 @@ def engine(config: ConfigFiles = None, verbose: Verbose = False) -> None:
     from engine.composition import resolve
     from engine.config import load_config
     from engine.daemon import run_engine
+    from engine.process import refuse_huge_pages
 
     log_to_stderr(verbose=verbose)
+    refuse_huge_pages()
     blueprint = resolve(load_config([Path(file) for file in config or ()]))
     uvloop.run(run_engine(blueprint, _tell_ready))
 

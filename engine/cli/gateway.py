@@ -26,9 +26,11 @@ def gateway(config: ConfigFiles = None, as_json: AsJson = False, verbose: Verbos
     import uvloop
 
     from engine.config import load_config
+    from engine.process import refuse_huge_pages
     from feeds.gateway import run_gateway
 
     log_to_stderr(verbose=verbose)
+    refuse_huge_pages()
     status = uvloop.run(run_gateway(load_config(config or ()).gateway))
     if as_json:
         print_json(status)

@@ -1,0 +1,17 @@
+"""What a process that runs for months asks of the operating system."""
+
+import ctypes
+from typing import Final
+
+_PR_SET_THP_DISABLE: Final = 41
+"""``prctl`` of Linux, linux/prctl.h."""
+
+
+def refuse_huge_pages() -> bool:
+    """Keep this process and its children on small pages; False where the system has no say in it.
+
+    The kernel gathers scattered small pages into huge ones whenever it likes: each time resident
+    memory grows by up to 2 MiB, and the loop stands still while it copies.
+    """
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    return prctl is not None and prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0
