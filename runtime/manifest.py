@@ -72,7 +72,8 @@ class Clock(Record, frozen=True):
     def __str__(self) -> str:
         if self.kind in SAMPLE_CLOCKS:
             return self.kind.replace("_", " ")
-        return f"{self.kind} bars of {self.interval or f'{self.size:g}'}, {self.price} prices"
+        length = _duration_text(self.interval_ns) if self.interval else f"{self.size:g}"
+        return f"{self.kind} bars of {length}, {self.price} prices"
 
 
 class Normalisation(Record, frozen=True):
@@ -209,6 +210,14 @@ def parse_manifest(data: bytes, source: str | Path = MANIFEST) -> Manifest:
 def encode_manifest(manifest: Manifest) -> bytes:
     """Return the manifest as JSON for its file; the same manifest gives the same bytes."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def _duration_text(length_ns: int) -> str:
+    units = (("h", 3600 * 10**9), ("m", 60 * 10**9), ("s", 10**9), ("ms", 10**6), ("us", 10**3))
+    for unit, unit_ns in units:
+        if length_ns % unit_ns == 0:
+            return f"{length_ns // unit_ns}{unit}"
+    return f"{length_ns}ns"
 
 
 def _parse_json(data: bytes, source: str | Path) -> object:

@@ -242,7 +242,10 @@ def test_clocks_are_the_same_however_they_are_written() -> None:
     assert second.same_as(Clock(kind="time", interval="1000ms"))
     assert not second.same_as(Clock(kind="time", interval="2s"))
     assert not second.same_as(Clock(kind="time", interval="1s", price="mid"))
+    assert str(second) == str(Clock(kind="time", interval="1000000000ns"))
     assert str(second) == "time bars of 1s, auto prices"
+    assert str(Clock(kind="time", interval="90m", price="mid")) == "time bars of 90m, mid prices"
+    assert str(Clock(kind="time", interval="1.5us")) == "time bars of 1500ns, auto prices"
     assert str(Clock(kind="volume", size=500)) == "volume bars of 500, auto prices"
     assert str(Clock(kind="every_trade")) == "every trade"
 

@@ -1,0 +1,85 @@
+"""From a bundle's reference to a form for another device: built aside, proven, then put in."""
+
+import importlib
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from engine.core.errors import CheckFailedError, ConfigError
+from engine.core.models import Backend, ModelFile
+from runtime.builders.options import BuildOptions
+from runtime.bundle import Bundle
+from runtime.bundle_check import FormCheck, check_file
+from runtime.bundle_writer import add_forms, copy_bundle
+
+Build = Callable[[Bundle, Path, BuildOptions], list[ModelFile]]
+"""What every module of ``runtime.builders`` has as ``build``."""
+
+BUILDERS: Final = {
+    "openvino": "openvino",
+    "litert": "litert",
+    "ncnn": "ncnn",
+    "torch": "torch",
+    "gpu": "tensorrt",
+    "dla:0": "tensorrt",
+    "dla:1": "tensorrt",
+    "rtx": "rtx",
+    "rk3562": "rknn",
+    "rk3566": "rknn",
+    "rk3568": "rknn",
+    "rk3576": "rknn",
+    "rk3588": "rknn",
+}
+"""Modules of ``runtime.builders`` by target."""
+
+
+def find_builder(target: str) -> Build:
+    """Return what builds for a target.
+
+    Raises:
+        ConfigError: there is no such target; names all.
+    """
+    if target not in BUILDERS:
+        expected = f"targets are: {', '.join(BUILDERS)}"
+        raise ConfigError("heqis model build", "--target", target, expected)
+    build: Build = importlib.import_module(f"runtime.builders.{BUILDERS[target]}").build
+    return build
+
+
+def build_forms(
+    bundle: Bundle,
+    output: Path | None,
+    options: BuildOptions,
+    build: Build,
+    backends: Sequence[Backend],
+) -> tuple[Bundle, list[FormCheck]]:
+    """Build forms, run the parity vectors through them, and put them into a bundle.
+
+    Args:
+        bundle: Where the reference comes from.
+        output: A directory for a copy that gets the forms, None to add them to the bundle itself.
+        options: What to build.
+        build: From ``find_builder``.
+        backends: What may run the forms here.
+
+    Returns:
+        The bundle with the forms, and what came of each on each device.
+
+    Raises:
+        BundleError: the bundle states no tolerance for the precision, or the output is not empty.
+        CheckFailedError: a form is off by more than the tolerance, or failed; nothing is changed.
+        DeviceError: the converter is missing or failed.
+    """
+    bundle.tolerance(options.precision)
+    with tempfile.TemporaryDirectory(prefix="heqis-build-") as directory:
+        out_dir = Path(directory)
+        made = build(bundle, out_dir, options)
+        results = [result for file in made for result in check_file(bundle, file, backends)]
+        failed = [result for result in results if result.verdict == "failed"]
+        if failed:
+            first = failed[0]
+            where = f"{first.file.path.name} on {first.backend}@{first.device}"
+            raise CheckFailedError(f"{where}: {first.problem}; the bundle is as it was")
+        target = bundle if output is None else copy_bundle(bundle, output)
+        return add_forms(target, made, out_dir), results
