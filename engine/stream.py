@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Protocol, Self
@@ -16,11 +16,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Origin
 
-from engine.core.errors import JournalError, StreamError
+from engine.core.errors import HeqisError, JournalError, StreamError
 from engine.core.signals import Signal
 from engine.stream_config import StreamConfig
 from engine.stream_link import StreamConnection
-from engine.stream_messages import CloseCode, GateState
+from engine.stream_messages import CloseCode, GateState, Operate, Operated
 from engine.stream_protocol import StreamCore
 from engine.stream_ring import SignalEntry, SignalRing, make_entry
 from engine.stream_session import Session, StallMeter
@@ -66,6 +66,8 @@ class SignalStream:
         store: Where older signals are read from; without one they are gaps.
         health: Answers ``GET /health``.
         set_state: Carries out an operator's command on the risk gate; returns the state before.
+        operate: Carries out a command about a model; returns what came of it, or raises a
+            HeqisError.
     """
 
     def __init__(
@@ -77,12 +79,15 @@ class SignalStream:
         store: SignalStore | None = None,
         health: Callable[[], Health] | None = None,
         set_state: Callable[[GateState], GateState] | None = None,
+        operate: Callable[[Operate], Awaitable[Mapping[str, Any]]] | None = None,
     ) -> None:
         self._config = config
         self._store = store
         self._health = health
         ring = SignalRing(epoch, next_seq - 1, config.ring_signals, config.snapshot_keys)
-        self._core = StreamCore(config, ring, self._wake, self._wake_pager, set_state)
+        begin = None if operate is None else self._begin_command
+        self._operate = operate
+        self._core = StreamCore(config, ring, self._wake, self._wake_pager, set_state, begin)
         self._connections: dict[Session, tuple[StreamConnection, StallMeter]] = {}
         self._working = False
         self._page_wanted = asyncio.Event()
@@ -176,6 +181,17 @@ class SignalStream:
     def publish_status(self, status: dict[str, Any]) -> None:
         """Send the engine's state to every client that subscribed to it; never waits."""
         self._core.publish_status(status, time.time_ns())
+
+    def _begin_command(self, message: Operate, answer: Callable[[Operated], None]) -> None:
+        self._keep(self._carry_out(message, answer))
+
+    async def _carry_out(self, message: Operate, answer: Callable[[Operated], None]) -> None:
+        if self._operate is None:
+            return
+        try:
+            answer(Operated(message.id, "", dict(await self._operate(message))))
+        except HeqisError as error:
+            answer(Operated(message.id, str(error), {}))
 
     async def _listen(self) -> Server:
         config = self._config

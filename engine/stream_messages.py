@@ -86,7 +86,21 @@ class SetState(Struct, tag_field="type", tag="set_state", forbid_unknown_fields=
     id: Annotated[str, Meta(max_length=128)] = ""
 
 
-ClientMessage = Subscribe | Unsubscribe | Ping | SetState
+class Operate(Struct, tag_field="type", tag="operate", forbid_unknown_fields=True, frozen=True):
+    """An operator's command about a model; answered by ``operated``, and journaled.
+
+    ``model_swap`` and ``model_shadow``: ``value`` is a bundle's directory on the engine's machine,
+    for ``model_shadow`` "" to end it. ``device_fault``: ``model`` is a device, ``value`` the fault
+    to play there, "" to end it; only where the configuration allows it.
+    """
+
+    command: Literal["model_swap", "model_shadow", "device_fault"]
+    model: Name
+    value: Annotated[str, Meta(max_length=4096)] = ""
+    id: Annotated[str, Meta(max_length=128)] = ""
+
+
+ClientMessage = Subscribe | Unsubscribe | Ping | SetState | Operate
 
 
 class Welcome(Struct, tag_field="type", tag="welcome", frozen=True):
@@ -178,6 +192,14 @@ class StateMessage(Struct, tag_field="type", tag="state", frozen=True):
     previous: GateState
 
 
+class Operated(Struct, tag_field="type", tag="operated", frozen=True):
+    """Answer to ``operate``: what came of it; ``problem`` is "" if it was done."""
+
+    id: str
+    problem: str
+    result: dict[str, Any]
+
+
 class ErrorMessage(Struct, tag_field="type", tag="error", frozen=True):
     """What was wrong with a client's message."""
 
@@ -187,7 +209,7 @@ class ErrorMessage(Struct, tag_field="type", tag="error", frozen=True):
 
 ServerMessage = (
     Welcome | Subscribed | Unsubscribed | SignalMessage | GapMessage | SnapshotMessage
-    | Heartbeat | StatusMessage | Pong | StateMessage | ErrorMessage
+    | Heartbeat | StatusMessage | Pong | StateMessage | Operated | ErrorMessage
 )  # fmt: skip
 
 encode: Final = msgspec.json.Encoder().encode

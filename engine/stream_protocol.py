@@ -19,8 +19,11 @@ from engine.stream_messages import (
     GapReason,
     GateState,
     Heartbeat,
+    Operate,
+    Operated,
     Ping,
     Pong,
+    SetState,
     StateMessage,
     StatusMessage,
     Subscribe,
@@ -68,6 +71,8 @@ class PageRequest(NamedTuple):
 
 
 Place = tuple[Session, Subscription]
+OnOperate = Callable[[Operate, Callable[[Operated], None]], None]
+"""Begins an operator's command; the callable given with it takes the answer, at any time."""
 
 
 class StreamCore:
@@ -75,7 +80,8 @@ class StreamCore:
 
     Owned by the loop thread. ``wake`` is called when ``work`` has something to do and
     ``wake_pager`` when ``next_page`` has. ``set_state`` carries out an operator's command and
-    returns the state before; without it commands are refused.
+    returns the state before; ``operate`` begins a command about models. Without them such
+    commands are refused.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class StreamCore:
         wake: Callable[[], None],
         wake_pager: Callable[[], None],
         set_state: Callable[[GateState], GateState] | None = None,
+        operate: OnOperate | None = None,
     ) -> None:
         self.ring = ring
         self.sessions: set[Session] = set()
@@ -93,6 +100,7 @@ class StreamCore:
         self._wake = wake
         self._wake_pager = wake_pager
         self._set_state = set_state
+        self._operate = operate
         self._live: dict[Subscription, Session] = {}
         self._ready: deque[Place] = deque()
         self._paging: deque[Place] = deque()
@@ -289,12 +297,30 @@ class StreamCore:
             self._unsubscribe(session, message)
         elif isinstance(message, Ping):
             session.link.push(encode(Pong(message.id, wall_ns)))
-        elif self._set_state is None:
-            self._count_bad(session, "no_commands", "commands are not taken here")
+        elif isinstance(message, Operate):
+            self._begin_command(session, message)
         else:
-            previous = self._set_state(message.state)
-            self.counters["commands"] += 1
-            session.link.push(encode(StateMessage(message.id, message.state, previous)))
+            self._change_state(session, message)
+
+    def _change_state(self, session: Session, message: SetState) -> None:
+        if self._set_state is None:
+            self._count_bad(session, "no_commands", "commands are not taken here")
+            return
+        previous = self._set_state(message.state)
+        self.counters["commands"] += 1
+        session.link.push(encode(StateMessage(message.id, message.state, previous)))
+
+    def _begin_command(self, session: Session, message: Operate) -> None:
+        if self._operate is None:
+            self._count_bad(session, "no_commands", "commands are not taken here")
+            return
+        self.counters["commands"] += 1
+
+        def answer(operated: Operated) -> None:
+            if not session.closing:
+                session.link.push(encode(operated))
+
+        self._operate(message, answer)
 
     def _subscribe(self, session: Session, message: Subscribe) -> None:
         if message.id in session.names:

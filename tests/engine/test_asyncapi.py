@@ -16,6 +16,7 @@ from engine.stream_messages import (
     ClientMessage,
     GapReason,
     GateState,
+    Operate,
     ServerMessage,
     decode_client,
 )
@@ -81,6 +82,7 @@ def test_every_message_a_real_server_sends_is_as_the_document_says() -> None:
         for message in (
             {"type": "ping", "id": "x"},
             {"type": "set_state", "state": "reducing"},
+            {"type": "operate", "command": "model_swap", "model": "tcn", "value": "x"},
             {"type": "subscribe", "epoch": 8, "from_seq": 5, "topics": ["signals", "status"]},
             {"type": "subscribe", "id": "far", "from_seq": 1000, "epoch": 9},
         ):
@@ -95,12 +97,15 @@ def test_every_message_a_real_server_sends_is_as_the_document_says() -> None:
             elif kind == "heartbeat":
                 stream.publish_status({"state": "ACTIVE"})
 
+    async def swap(message: Operate) -> dict[str, str]:
+        return {"bundle": message.value}
+
     async def main() -> None:
         config = StreamConfig(port=0, heartbeat_interval=50_000_000, check_interval=20_000_000)
         halt: Callable[[GateState], GateState] = lambda _wanted: "active"  # noqa: E731
         async with (
             asyncio.timeout(20),
-            SignalStream(config, epoch=9, set_state=halt) as stream,
+            SignalStream(config, epoch=9, set_state=halt, operate=swap) as stream,
         ):
             for seq in range(1, 4):
                 stream.publish(make_signal(9, seq))
