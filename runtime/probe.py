@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -17,7 +18,7 @@ from typing import Any, Final
 
 CHILD_LIMIT_S: Final = 20.0
 _CHILD: Final = Path(__file__).with_name("probe_child.py")
-_TENSORRT_MODULES: Final = ("tensorrt", "tensorrt_lean", "tensorrt_rtx")
+TENSORRT_MODULES: Final = ("tensorrt", "tensorrt_lean", "tensorrt_rtx")
 _JETPACK_OF_L4T: Final = {32: 4, 34: 5, 35: 5, 36: 6, 38: 7, 39: 7}
 _NPU_DRIVER: Final = ("dev/rknpu", "sys/bus/platform/drivers/RKNPU")
 _TEGRA_RELEASE: Final = re.compile(r"#\s*R(\d+)\s*\(release\),\s*REVISION:\s*([\d.]+)")
@@ -110,9 +111,13 @@ def probe_cuda(limit_s: float = CHILD_LIMIT_S) -> CudaProbe:
     return read_cuda_answer(_ask_child(["cuda"], limit_s))
 
 
-def probe_tensorrt(cuda: CudaProbe, limit_s: float = CHILD_LIMIT_S) -> TensorRtProbe:
+def probe_tensorrt(
+    cuda: CudaProbe,
+    limit_s: float = CHILD_LIMIT_S,
+    modules: Sequence[str] = TENSORRT_MODULES,
+) -> TensorRtProbe:
     """Look for TensorRT; count DLA cores in a child process, only if CUDA has a device."""
-    module = next((name for name in _TENSORRT_MODULES if find_spec(name)), None)
+    module = next((name for name in modules if find_spec(name)), None)
     if module is None:
         return TensorRtProbe(problem="no TensorRT module")
     if not cuda.devices:
