@@ -1,0 +1,104 @@
+"""All backends, and which of them serve a device of a placement."""
+
+from collections.abc import Collection
+from functools import cache
+from importlib import import_module
+from typing import Final, NamedTuple
+
+from engine.core.errors import ConfigError
+from engine.core.models import Backend, DeviceFact
+
+BACKENDS: Final = {
+    "tensorrt": ("tensorrt_backend", "TensorRtBackend", ()),
+    "onnxruntime": ("onnxruntime_backend", "OnnxRuntimeBackend", ()),
+    "onnxruntime-tensorrt": ("onnxruntime_backend", "OnnxRuntimeBackend", ("tensorrt",)),
+    "openvino": ("openvino_backend", "OpenVinoBackend", ()),
+}
+"""Module of ``runtime.backends``, class and arguments by name; the preferred of a device first."""
+
+
+class Candidate(NamedTuple):
+    """A backend that may serve one entry of a placement, and its device."""
+
+    backend: Backend
+    device: str
+
+
+class FoundDevice(NamedTuple):
+    """A device that a backend found here, or a backend that found none and why."""
+
+    backend: Backend
+    fact: DeviceFact | None
+    missing: str
+
+
+@cache
+def every_backend() -> tuple[Backend, ...]:
+    """Return all backends, the preferred of a device first; imports no library."""
+    return tuple(_make(*where) for where in BACKENDS.values())
+
+
+def backend_named(name: str) -> Backend:
+    """Return one backend.
+
+    Raises:
+        ConfigError: there is none of this name; names all.
+    """
+    for backend in every_backend():
+        if backend.name == name:
+            return backend
+    expected = f"backends are: {', '.join(BACKENDS)}"
+    raise ConfigError("the configuration", "placement", name, expected)
+
+
+def find(entry: str, formats: Collection[str]) -> list[Candidate]:
+    """Return what may serve an entry of a placement here, the preferred first.
+
+    Args:
+        entry: ``device``, as in "gpu", or ``backend@device``, as in "openvino@cpu".
+        formats: Formats the bundle has; a backend that reads none of them is left out.
+
+    Raises:
+        ConfigError: the entry names a backend that there is not.
+    """
+    name, at, device = entry.rpartition("@")
+    backends = (backend_named(name),) if at else every_backend()
+    return [
+        Candidate(backend, device)
+        for backend in backends
+        if not set(formats).isdisjoint(backend.formats)
+        and device in {fact.device for fact in backend.devices()}
+    ]
+
+
+def why_none(entry: str, formats: Collection[str]) -> str:
+    """Return why ``find`` returns nothing for an entry, for people; "" if it returns something.
+
+    Raises:
+        ConfigError: the entry names a backend that there is not.
+    """
+    if find(entry, formats):
+        return ""
+    name, at, device = entry.rpartition("@")
+    backends = (backend_named(name),) if at else every_backend()
+    readers = [each for each in backends if not set(formats).isdisjoint(each.formats)]
+    if not readers:
+        return f"{name or 'no backend'} does not read {', '.join(sorted(formats))}"
+    reasons = [f"{each.name}: {each.missing() or f'it has no {device}'}" for each in readers]
+    return "; ".join(reasons)
+
+
+def found_devices() -> list[FoundDevice]:
+    """Return every device of every backend, and every backend without one; may take seconds."""
+    found = []
+    for backend in every_backend():
+        facts = backend.devices()
+        found += [FoundDevice(backend, fact, "") for fact in facts]
+        if not facts:
+            found.append(FoundDevice(backend, None, backend.missing() or "it found no device"))
+    return found
+
+
+def _make(module: str, name: str, arguments: tuple[str, ...]) -> Backend:
+    made: Backend = getattr(import_module(f"runtime.backends.{module}"), name)(*arguments)
+    return made
