@@ -7,8 +7,10 @@ import pytest
 
 from engine.core.errors import ConfigError
 from strategies.bar_spec import BarKind, BarSpec
+from strategies.model_spec import MAX_WINDOW, FeatureColumn, ModelWindow, read_columns
 from strategies.plan import KernelPlan, RuleRequest, Watch, make_plan
 from strategies.registry import Registry, load_registry
+from strategies.score_rule import SCORE
 from strategies.spec import Param, Use, resolve_params
 
 BARS = (
@@ -72,6 +74,121 @@ def test_histories_do_not_overlap(registry: Registry) -> None:
 def test_use_may_name_a_clock_of_its_own(registry: Registry) -> None:
     plan = plan_of(registry, watches=(Watch("1s", "slow", Use("sma", {}, on="100t")),))
     assert plan.indicators[0].clock == "100t"
+
+
+def model(*columns: FeatureColumn, **fields: Any) -> ModelWindow:
+    columns = columns or (FeatureColumn("macd", Use("macd")),)
+    return ModelWindow(**{"name": "m", "clock": "1s", "features": columns, "window": 8, **fields})
+
+
+def test_models_feature_shares_with_a_rule(registry: Registry) -> None:
+    wanted = model(FeatureColumn("a", Use("macd"), "histogram"), FeatureColumn("b", Use("macd")))
+    plan = make_plan(registry, BARS, [macd("r")], models=[wanted])
+    (one,) = plan.models
+    assert len(plan.indicators) == 1
+    assert [(c.name, i is plan.rules[0].inputs[0], o) for c, i, o in one.columns] == [
+        ("a", True, "histogram"),
+        ("b", True, "line"),
+    ]
+    assert (one.name, one.clock, one.window, one.field) == ("m", "1s", 8, "w0")
+
+
+def test_feature_may_name_a_clock_of_its_own(registry: Registry) -> None:
+    wanted = model(FeatureColumn("slow", Use("sma", {}, on="100t")))
+    plan = make_plan(registry, BARS, [], models=[wanted])
+    assert plan.indicators[0].clock == "100t"
+
+
+def test_strategies_know_their_model_by_its_place(registry: Registry) -> None:
+    rules = [
+        RuleRequest("plain", "macd_cross", "1s"),
+        RuleRequest("score", "", "", {"every": 4}, model="b"),
+        RuleRequest("confirmed", "macd_cross", "tick", confirm="a"),
+    ]
+    models = [model(name="a", clock="tick"), model(name="b", clock="100t")]
+    plan = make_plan(registry, BARS, rules, models=models)
+    assert [rule.model for rule in plan.rules] == [-1, 1, 0]
+    assert [rule.clock for rule in plan.rules] == ["1s", "100t", "tick"]
+    assert plan.rules[1].spec is SCORE
+    assert plan.rules[1].params["every"] == 4
+    assert [one.field for one in plan.models] == ["w0", "w1"]
+
+
+def test_plan_without_models_has_no_field_of_them(registry: Registry) -> None:
+    plan = plan_of(registry, macd("a"))
+    assert plan.models == ()
+    names = [*(plan.state_dtype.names or ()), *(plan.param_dtype.names or ())]
+    assert not [name for name in names if name.startswith("w")]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "key", "allowed"),
+    [
+        (model(clock="2s"), "models.m.on", "clocks are: tick, trade, quote, 1s, 100t"),
+        (model(window=0), "models.m.window", "1 to 4096 rows"),
+        (model(window=MAX_WINDOW + 1), "models.m.window", "1 to 4096 rows"),
+        (model(features=()), "models.m.features", "1 to 256, each name once"),
+        (model(*[FeatureColumn("x", Use("sma"))] * 2), "models.m.features", "each name once"),
+        (model(FeatureColumn("x", Use("smaa"))), "models.m.features.x", "indicators are: "),
+        (
+            model(FeatureColumn("x", Use("sma", {"n": 1}))),
+            "models.m.features.x",
+            "it takes: length",
+        ),
+        (model(FeatureColumn("x", Use("sma", {}, on="2s"))), "models.m.features.x", "clocks are"),
+        (model(FeatureColumn("x", Use("macd"), "hist")), "models.m.features.x.output", "histogram"),
+    ],
+)
+def test_wrong_model_is_told_the_key_and_what_is_allowed(
+    registry: Registry, wanted: ModelWindow, key: str, allowed: str
+) -> None:
+    with pytest.raises(ConfigError, match=allowed) as caught:
+        make_plan(registry, BARS, [], (), "my.toml", [wanted])
+    assert (caught.value.file, caught.value.key) == ("my.toml", key)
+
+
+@pytest.mark.parametrize(
+    ("request_", "key", "allowed"),
+    [
+        (RuleRequest("a", "", "", model="n"), "strategies.a.model", "models are: m"),
+        (
+            RuleRequest("a", "macd_cross", "1s", confirm="n"),
+            "strategies.a.confirm",
+            "models are: m",
+        ),
+        (RuleRequest("a", "", "tick", model="m"), "strategies.a.on", "its model is on '1s'"),
+        (
+            RuleRequest("a", "", "", {"evry": 1}, model="m"),
+            "strategies.a.params",
+            "min_margin, every",
+        ),
+        (RuleRequest("a", "", "", {"every": 0}, model="m"), "strategies.a.params", "within 1 and"),
+    ],
+)
+def test_wrong_wish_for_a_model_is_told_the_key_and_what_is_allowed(
+    registry: Registry, request_: RuleRequest, key: str, allowed: str
+) -> None:
+    with pytest.raises(ConfigError, match=allowed) as caught:
+        make_plan(registry, BARS, [request_], models=[model()])
+    assert caught.value.key == key
+
+
+def test_wish_for_a_model_where_there_is_none_is_told_so(registry: Registry) -> None:
+    error = error_of(registry, RuleRequest("a", "", "", model="m"))
+    assert "models are: none" in str(error)
+
+
+def test_features_written_as_text_are_read_in_order(registry: Registry) -> None:
+    found = read_columns(
+        [("a", "rsi(length=3)", ""), ("b", " macd ", "signal")], registry, "a manifest"
+    )
+    assert found == (
+        FeatureColumn("a", Use("rsi", {"length": 3})),
+        FeatureColumn("b", Use("macd"), "signal"),
+    )
+    with pytest.raises(ConfigError, match="did you mean rsi") as caught:
+        read_columns([("a", "rsi_", "")], registry, "a manifest")
+    assert caught.value.file == "a manifest"
 
 
 WATCH = Watch("1s", "w", Use("sma"))
