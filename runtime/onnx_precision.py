@@ -100,3 +100,17 @@ def _batches(reader: Any, name: str, calibration: Floats) -> Any:
             return next(left, None)
 
     return Reader()
+
+
+def input_name(source: Path) -> str:
+    """Return what a model calls its input.
+
+    Raises:
+        BundleError: it is no ONNX model.
+        DeviceError: the package ``onnx`` is missing.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise DeviceError(f"reading a model needs onnx: {error}") from error
+    return str(_read(onnx, source).graph.input[0].name)

@@ -40,7 +40,7 @@ _EXTRAS: Final = {Flavour.TENSORRT: "nvidia", Flavour.RTX: "rtx"}
 class TensorRtBackend:
     """One of the two flavours. Making one imports and asks nothing."""
 
-    formats = ("tensorrt", "onnx")
+    formats: tuple[str, ...] = ("tensorrt", "onnx")
 
     def __init__(self, flavour: Flavour = Flavour.TENSORRT) -> None:
         self.flavour = flavour
