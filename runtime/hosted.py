@@ -77,11 +77,13 @@ class HostedModel:
         histograms: Stages ``queue`` and ``inference``; go on when the model is swapped.
         inline: Predicted to be faster than a hop to the device's thread.
         slot: Staging buffer of its next batch for the thread.
-        in_flight: Batches of it that the thread has.
+        in_flight: Batches of it handed over and not yet back.
+        outputs: Columns of an answer.
     """
 
     __slots__ = (
-        "counts", "histograms", "in_flight", "inline", "loaded", "model", "name", "queue", "slot",
+        "counts", "histograms", "in_flight", "inline", "loaded", "model", "name", "outputs",
+        "queue", "slot",
     )  # fmt: skip
 
     def __init__(
@@ -102,3 +104,4 @@ class HostedModel:
         self.inline = False
         self.slot = 0
         self.in_flight = 0
+        self.outputs = loaded.shape.outputs

@@ -171,7 +171,7 @@ class Lane:
             old.counts if old else None,
             old.histograms if old else None,
         )
-        hosted.inline = 0 < latency.predict_at(0) <= self._inline_below_ns
+        hosted.inline = 0 < latency.predicted[0] <= self._inline_below_ns
         self._hosted[model] = hosted
 
     def detach(self, model: int) -> list[Request]:
@@ -229,13 +229,19 @@ class Lane:
         return self._hosted[model].queue.latency
 
     def on_finish(self, job: Job) -> None:
-        """Take back a batch; keep the device busy first, then answer."""
+        """Take back a batch; keep the device busy first, then answer, then learn."""
         job.hosted.in_flight -= 1
-        now_ns = self._clock()
-        self._note_hop(now_ns, job)
-        rows = self._rows(job)
-        self.pump()
+        now_ns, rows = self._clock(), job.output
+        if rows is not None and rows.shape != (job.bucket, job.hosted.outputs):
+            rows = None
+        if job.handed_ns:
+            self._note_hop(now_ns, job)
+            if rows is not None:
+                rows = rows[: len(job.requests)].copy()
+        if self.planner.queued:
+            self.pump()
         self._deliver(job, rows, now_ns)
+        self._learn(job)
 
     def on_lost(self, jobs: list[Job]) -> None:
         """Answer everything with a failure."""
@@ -283,7 +289,8 @@ class Lane:
         return hosted.inline and hosted.queue.latency.predict(bucket) <= limit
 
     def _begin(self, plan: Plan) -> bool:
-        self._fail_each(plan.dropped)
+        if plan.dropped:
+            self._fail_each(plan.dropped)
         if not plan.batch:
             if plan.wait_until_ns:
                 self._wait(plan.wait_until_ns)
@@ -322,50 +329,38 @@ class Lane:
         self._free_ns = max(now_ns, self._free_ns) + hosted.queue.latency.predict(job.bucket)
         self._executor.put(job)
 
-    def _rows(self, job: Job) -> Floats | None:
-        """Return a batch's rows, apart from the device's buffer; learn from how long it took."""
-        output, shape = job.output, job.loaded.shape
-        if output is None or output.shape != (job.bucket, shape.outputs):
-            return None
-        hosted = job.hosted
-        service_ns = job.finished_ns - job.started_ns
-        if hosted.loaded is job.loaded:
-            hosted.queue.latency.observe(job.bucket, service_ns)
-            predicted_ns = hosted.queue.latency.predict_at(0)
-            limit = _LEAVE_INLINE if hosted.inline else _ENTER_INLINE
-            hosted.inline = predicted_ns <= self._inline_below_ns * limit
+    def _learn(self, job: Job) -> None:
+        """Take in how long a batch took; choose anew where the next small one runs."""
+        hosted, service_ns = job.hosted, job.finished_ns - job.started_ns
         hosted.histograms.record_repeat(INFERENCE, service_ns, len(job.requests))
-        return output[: len(job.requests)].copy()
+        if job.error is None and hosted.loaded is job.loaded:
+            latency = hosted.queue.latency
+            latency.observe(job.bucket, service_ns)
+            limit = _LEAVE_INLINE if hosted.inline else _ENTER_INLINE
+            hosted.inline = latency.predicted[0] <= self._inline_below_ns * limit
 
     def _note_hop(self, now_ns: int, job: Job) -> None:
-        if job.handed_ns and not self._executor.in_flight:
+        if not self._executor.in_flight:
             self._free_ns = 0
             hop_ns = now_ns - job.handed_ns - (job.finished_ns - job.started_ns)
             self.hop_ns += (min(hop_ns, _LONGEST_HOP_NS) - self.hop_ns) * _HOP_WEIGHT
 
     def _deliver(self, job: Job, rows: Floats | None, now_ns: int) -> None:
         """Answer a batch that ran; a row that came after its deadline is nobody's."""
-        requests, hosted, on_done = job.requests, job.hosted, self._on_done
-        started_ns, batch = job.started_ns, len(requests)
+        counts, histograms, on_done = job.hosted.counts, job.hosted.histograms, self._on_done
+        started_ns, batch, bucket = job.started_ns, len(job.requests), job.bucket
         service_ns = job.finished_ns - started_ns
-        record = hosted.histograms.record_value
-        for place, request in enumerate(requests):
+        for place, request in enumerate(job.requests):
             queue_ns = started_ns - request.submitted_ns
-            record(QUEUE, queue_ns)
-            facts = BatchFacts(batch, job.bucket, queue_ns, service_ns, self.device)
-            failure = None
-            if not job.ok[place]:
-                failure = Failure.SUPERSEDED
-            elif rows is None:
-                failure = Failure.FAILED
-            elif now_ns > request.deadline_ns:
-                failure = Failure.LATE
-            if failure is None and rows is not None:
-                hosted.counts.answered += 1
+            histograms.record_value(QUEUE, queue_ns)
+            facts = BatchFacts(batch, bucket, queue_ns, service_ns, self.device)
+            if rows is not None and job.ok[place] and now_ns <= request.deadline_ns:
+                counts.answered += 1
                 on_done(request, rows[place], None, facts)
-            elif failure is not None:
-                hosted.counts.note_failure(failure)
-                on_done(request, None, failure, facts)
+                continue
+            failure = _failure(rows, gone=not job.ok[place])
+            counts.note_failure(failure)
+            on_done(request, None, failure, facts)
 
     def _fail(self, requests: Iterable[Request], failure: Failure) -> None:
         self._fail_each((request, failure) for request in requests)
@@ -387,3 +382,9 @@ class Lane:
     def _on_wait(self) -> None:
         self._timer = None
         self.pump()
+
+
+def _failure(rows: Floats | None, *, gone: bool) -> Failure:
+    if gone:
+        return Failure.SUPERSEDED
+    return Failure.FAILED if rows is None else Failure.LATE

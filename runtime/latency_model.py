@@ -20,6 +20,7 @@ _QUANTILE: Final = 0.99
 _TAIL_STEP: Final = 0.1
 _TAIL_START: Final = 1.25
 _TAIL_MOST: Final = 4.0
+_TAIL_APPLIED: Final = 0.01
 _LEAST_SPREAD: Final = 0.01
 """Squared coefficient of variation of the batch sizes below which no slope is fitted."""
 
@@ -31,6 +32,8 @@ class LatencyModel:
 
     Attributes:
         buckets: Batch sizes, ascending.
+        predicted: ``L`` of each bucket, nanoseconds.
+        uppers: ``L+`` of each bucket, nanoseconds, to about 1 %.
         runs: Observations so far.
         tail: The tracked 99th percentile of actual over predicted, from 1 to 4. It moves by
             stochastic approximation (Robbins and Monro, 1951), up by 0.099 at a run above it, down
@@ -44,7 +47,8 @@ class LatencyModel:
     """
 
     __slots__ = (
-        "_counts", "_index", "_intercept", "_means", "_slope", "_sums", "buckets", "runs", "tail",
+        "_applied_tail", "_counts", "_index", "_intercept", "_means", "_slope", "_sums", "_unseen",
+        "buckets", "predicted", "runs", "tail", "uppers",
     )  # fmt: skip
 
     def __init__(self, buckets: Sequence[int]) -> None:
@@ -53,6 +57,10 @@ class LatencyModel:
             raise ValueError(f"buckets {self.buckets} are not ascending batch sizes")
         self.runs = 0
         self.tail = _TAIL_START
+        self.predicted = [0] * len(self.buckets)
+        self.uppers = [0] * len(self.buckets)
+        self._applied_tail = 0.0
+        self._unseen = len(self.buckets)
         self._index = {bucket: place for place, bucket in enumerate(self.buckets)}
         self._means = [0.0] * len(self.buckets)
         self._counts = [0] * len(self.buckets)
@@ -64,23 +72,23 @@ class LatencyModel:
         """Take in how long a batch of ``bucket`` took, at least 1 ns."""
         place = self._index[bucket]
         count = self._counts[place] + 1
+        mean = self._means[place]
         taken = float(max(1, service_ns))
-        if count > 1:
-            predicted = self._means[place]
-            self._follow_tail(taken / predicted)
+        if count == 1:
+            self._unseen -= 1
+        else:
+            self._follow_tail(taken / mean)
             if count > _LEARNT_RUNS:
-                taken = min(taken, predicted * _OUTLIER)
+                taken = min(taken, mean * _OUTLIER)
         self._counts[place] = count
-        self._means[place] += (taken - self._means[place]) * max(_NEWEST, 1 / count)
+        self._means[place] = mean = mean + (taken - mean) * max(_NEWEST, 1 / count)
         self.runs += 1
-        weight, size, square, time, cross = self._sums
-        self._sums = (
-            weight * _KEPT + 1,
-            size * _KEPT + bucket,
-            square * _KEPT + bucket * bucket,
-            time * _KEPT + taken,
-            cross * _KEPT + taken * bucket,
-        )
+        self._add(bucket, taken)
+        if self._unseen or abs(self.tail - self._applied_tail) > _TAIL_APPLIED:
+            self._apply_all()
+        else:
+            self.predicted[place] = int(mean)
+            self.uppers[place] = int(mean * self._applied_tail)
 
     def relax(self) -> None:
         """Believe half of it and learn anew: for a device that was too slow to be asked at all."""
@@ -89,27 +97,15 @@ class LatencyModel:
         self.tail = 1.0
         weight, size, square, time, cross = self._sums
         self._sums = (weight, size, square, time / 2, cross / 2)
+        self._apply_all()
 
     def predict(self, bucket: int) -> int:
         """Return ``L`` of a bucket, nanoseconds; 0 while nothing was observed."""
-        return self.predict_at(self._index[bucket])
+        return self.predicted[self._index[bucket]]
 
     def upper(self, bucket: int) -> int:
         """Return ``L+`` of a bucket, nanoseconds; 0 while nothing was observed."""
-        return self.upper_at(self._index[bucket])
-
-    def predict_at(self, place: int) -> int:
-        """Return ``L`` of ``buckets[place]``, nanoseconds."""
-        mean = self._means[place]
-        if mean:
-            return int(mean)
-        intercept, slope = self.line()
-        return int(intercept + slope * self.buckets[place])
-
-    def upper_at(self, place: int) -> int:
-        """Return ``L+`` of ``buckets[place]``, nanoseconds."""
-        mean = self._means[place]
-        return int(mean * self.tail) if mean else int(self.predict_at(place) * self.tail)
+        return self.uppers[self._index[bucket]]
 
     def line(self) -> tuple[float, float]:
         """Return ``a`` and ``c``, nanoseconds and nanoseconds a row, neither below 0.
@@ -132,6 +128,25 @@ class LatencyModel:
         if not fitted:
             return 0.0, time / size
         return self._intercept * time / fitted, self._slope * time / fitted
+
+    def _add(self, bucket: int, taken: float) -> None:
+        weight, size, square, time, cross = self._sums
+        self._sums = (
+            weight * _KEPT + 1,
+            size * _KEPT + bucket,
+            square * _KEPT + bucket * bucket,
+            time * _KEPT + taken,
+            cross * _KEPT + taken * bucket,
+        )
+
+    def _apply_all(self) -> None:
+        """Predict every bucket anew: by its average, or by the line if it was never seen."""
+        self._applied_tail = tail = self.tail
+        intercept, slope = self.line() if self._unseen else (0.0, 0.0)
+        for place, bucket in enumerate(self.buckets):
+            mean = self._means[place] or intercept + slope * bucket
+            self.predicted[place] = int(mean)
+            self.uppers[place] = int(mean * tail)
 
     def _follow_tail(self, ratio: float) -> None:
         if ratio > self.tail:

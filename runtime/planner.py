@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from engine.core.models import Failure
 from runtime.latency_model import LatencyModel
-from runtime.request_queue import Request, RequestQueue, key_of
+from runtime.request_queue import KEY_SHIFT, Request, RequestQueue, key_of
 
 MAX_PLANNED: Final = 64
 """Batches looked ahead; what lies beyond is left to later plans."""
@@ -134,12 +134,14 @@ class Planner:
             only: Plan for this model alone.
             full_only: Return no batch unless it is a full one.
         """
-        queues = [only] if only is not None else list(self._queues.values())
+        queues = [one for one in self._queues.values() if one.keys] if only is None else [only]
         dropped = self._drop(now_ns, queues)
-        queues = [queue for queue in queues if queue.keys]
+        if dropped:
+            queues = [queue for queue in queues if queue.keys]
         if not queues:
             return Plan([], dropped=dropped)
-        start_ns = max(now_ns, start_ns)
+        if start_ns < now_ns:
+            start_ns = now_ns
         choice = _whole(start_ns, queues) or _successive(start_ns, queues)
         if choice is not None and self._max_wait_ns:
             wait_until_ns = self._wait_until(now_ns, choice, len(queues))
@@ -155,8 +157,8 @@ class Planner:
         """Estimate the time to a new request's answer behind all that is more urgent."""
         if not self.queued:
             if busy_ns <= 0:
-                return queue.latency.predict_at(0) + queue.overhead_ns
-            return busy_ns + queue.latency.upper_at(0) + queue.overhead_ns
+                return queue.latency.predicted[0] + queue.overhead_ns
+            return busy_ns + queue.latency.uppers[0] + queue.overhead_ns
         key = key_of(request)
         ahead = sum(
             one.work_ns(one.ahead_of(key) + (one is queue)) for one in self._queues.values()
@@ -178,8 +180,9 @@ class Planner:
     def _drop(self, now_ns: int, queues: list[RequestQueue]) -> tuple[tuple[Request, Failure], ...]:
         dropped: tuple[tuple[Request, Failure], ...] = ()
         for queue in queues:
-            if queue.keys and (count := queue.first_met(now_ns + queue.latency.predict_at(0))):
-                late = self._take(queue, 0, count)
+            soonest_ns = now_ns + queue.latency.predicted[0]
+            if queue.keys and queue.keys[0] >> KEY_SHIFT < soonest_ns:
+                late = self._take(queue, 0, queue.first_met(soonest_ns))
                 dropped += tuple((request, Failure.LATE) for request in late)
         return dropped
 
@@ -214,7 +217,7 @@ class Planner:
         oldest_ns = min(request.submitted_ns for request in queue.requests)
         return min(
             oldest_ns + self._max_wait_ns,
-            queue.head_ns() - queue.latency.upper_at(grown) - queue.overhead_ns,
+            queue.head_ns() - queue.latency.uppers[grown] - queue.overhead_ns,
         )
 
 
@@ -226,7 +229,7 @@ def _whole(start_ns: int, queues: list[RequestQueue]) -> _Choice | None:
     place = queue.fill(len(queue))
     if queue.size_of(place) < len(queue):
         return None
-    fits = start_ns + queue.latency.upper_at(place) <= queue.head_ns()
+    fits = start_ns + queue.latency.uppers[place] <= queue.head_ns()
     return _Choice(queue, place) if fits else None
 
 
@@ -242,12 +245,12 @@ def _successive(start_ns: int, queues: list[RequestQueue]) -> _Choice | None:
         left = len(queue) - position
         slack_ns = queue.head_ns(position) - start_ns
         place = queue.fill(left)
-        while place >= 0 and queue.latency.upper_at(place) > slack_ns:
+        while place >= 0 and queue.latency.uppers[place] > slack_ns:
             place -= 1
         if place < 0:
             return None
         choice = choice or _Choice(queue, place)
-        start_ns += queue.latency.upper_at(place) + queue.overhead_ns
+        start_ns += queue.latency.uppers[place] + queue.overhead_ns
         if left <= queue.size_of(place):
             del positions[queue]
         else:
@@ -274,7 +277,7 @@ def _best_rate(start_ns: int, queues: list[RequestQueue], *, certain: bool) -> _
     for queue in queues:
         latency = queue.latency
         for place in range(queue.full + 1):
-            taken_ns = latency.upper_at(place) if certain else latency.predict_at(place)
+            taken_ns = latency.uppers[place] if certain else latency.predicted[place]
             first = queue.first_met(start_ns + taken_ns)
             met = min(queue.size_of(place), len(queue) - first)
             if met <= 0:

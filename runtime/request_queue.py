@@ -157,17 +157,17 @@ class RequestQueue:
         place = self._sizes[count]
         if not place or buckets[place] == count:
             return place
-        predict = self.latency.predict_at
+        predicted = self.latency.predicted
         rest = self._sizes[count - buckets[place - 1]]
-        apart = predict(place - 1) + predict(rest) + self.overhead_ns
-        return place - 1 if apart < predict(place) else place
+        apart = predicted[place - 1] + predicted[rest] + self.overhead_ns
+        return place - 1 if apart < predicted[place] else place
 
     def work_ns(self, count: int) -> int:
         """Estimate how long ``count`` requests take, in full batches and a rest at its ``L+``."""
         whole, rest = divmod(count, self.latency.buckets[self.full])
-        taken = whole * (self.latency.predict_at(self.full) + self.overhead_ns) if whole else 0
+        taken = whole * (self.latency.predicted[self.full] + self.overhead_ns) if whole else 0
         if rest:
-            taken += self.latency.upper_at(self._sizes[rest]) + self.overhead_ns
+            taken += self.latency.uppers[self._sizes[rest]] + self.overhead_ns
         return taken
 
     def refresh(self) -> None:
@@ -183,10 +183,10 @@ class RequestQueue:
         allowed = [
             place
             for place in range(len(buckets))
-            if not place or not self.slo_ns or 2 * latency.upper_at(place) <= self.slo_ns
+            if not place or not self.slo_ns or 2 * latency.uppers[place] <= self.slo_ns
         ]
         rates = {
-            place: buckets[place] / (latency.predict_at(place) + self.overhead_ns or 1)
+            place: buckets[place] / (latency.predicted[place] + self.overhead_ns or 1)
             for place in allowed
         }
         enough = max(rates.values()) * _NEARLY_BEST
