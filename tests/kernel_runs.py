@@ -45,6 +45,7 @@ def reset(kernel: Kernel) -> None:
     kernel.tally[:] = 0
     kernel.candidates[:] = 0
     kernel.bars[:] = 0
+    kernel.enabled[:] = 1
 
 
 def run(

@@ -47,7 +47,6 @@ def whole(compiled: Kernel, ticks: Records) -> Outputs:
 @pytest.fixture
 def kernel(compiled: Kernel) -> Kernel:
     kernel_runs.reset(compiled)
-    compiled.enabled[:] = 1
     return compiled
 
 

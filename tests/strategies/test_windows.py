@@ -56,7 +56,6 @@ def compiled() -> Kernel:
 @pytest.fixture
 def kernel(compiled: Kernel) -> Kernel:
     kernel_runs.reset(compiled)
-    compiled.enabled[:] = 1
     compiled.set_normalisation(FAST, None, None)
     return compiled
 
