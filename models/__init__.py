@@ -1,0 +1,1 @@
+"""Models and the scripts that train them: nothing of the engine imports this room."""
