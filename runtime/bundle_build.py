@@ -17,33 +17,34 @@ Build = Callable[[Bundle, Path, BuildOptions], list[ModelFile]]
 """What every module of ``runtime.builders`` has as ``build``."""
 
 BUILDERS: Final = {
-    "openvino": "openvino",
-    "litert": "litert",
-    "ncnn": "ncnn",
-    "torch": "torch",
-    "gpu": "tensorrt",
-    "dla:0": "tensorrt",
-    "dla:1": "tensorrt",
-    "rtx": "rtx",
-    "rk3562": "rknn",
-    "rk3566": "rknn",
-    "rk3568": "rknn",
-    "rk3576": "rknn",
-    "rk3588": "rknn",
+    "openvino": "openvino_builder",
+    "litert": "litert_builder",
+    "ncnn": "ncnn_builder",
+    "torch": "torch_builder",
+    "gpu": "tensorrt_builder",
+    "dla:0": "tensorrt_builder",
+    "dla:1": "tensorrt_builder",
+    "rtx": "rtx_builder",
+    "rk3562": "rknn_builder",
+    "rk3566": "rknn_builder",
+    "rk3568": "rknn_builder",
+    "rk3576": "rknn_builder",
+    "rk3588": "rknn_builder",
 }
 """Modules of ``runtime.builders`` by target."""
 
 
 def find_builder(target: str) -> Build:
-    """Return what builds for a target.
+    """Return what builds for a target; ``rtx`` may name chips behind a colon.
 
     Raises:
         ConfigError: there is no such target; names all.
     """
-    if target not in BUILDERS:
+    name = "rtx" if target.startswith("rtx:") else target
+    if name not in BUILDERS:
         expected = f"targets are: {', '.join(BUILDERS)}"
         raise ConfigError("heqis model build", "--target", target, expected)
-    build: Build = importlib.import_module(f"runtime.builders.{BUILDERS[target]}").build
+    build: Build = importlib.import_module(f"runtime.builders.{BUILDERS[name]}").build
     return build
 
 

@@ -23,6 +23,7 @@ MODULES: Final[tuple[str, ...]] = (
     "import_",
     "latency",
     "doctor",
+    "model",
     "log",
     "indicators",
     "config",

@@ -1,0 +1,104 @@
+"""What ``heqis model`` prints for people."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+_STYLES: Final = {"passed": "green", "failed": "bold red"}
+
+
+def print_check(facts: dict[str, Any]) -> None:
+    """Print what ``heqis model check`` found."""
+    console = Console(soft_wrap=True)
+    console.print(f"[bold green]whole[/]: {escape(facts['identity'])}", highlight=False)
+    rows = [
+        ("hashes", f"{facts['files']} files as the manifest says"),
+        ("input", _input_text(facts)),
+        ("output", f"{', '.join(facts['labels'])} in {facts['horizon']}"),
+    ]
+    rows += [("fits", f"model {name!r} of the configuration") for name in facts["fits"]]
+    rows += [("note", f"{name} is not in the manifest: unverified") for name in facts["unverified"]]
+    console.print(_pairs(rows))
+    _print_forms(console, facts["forms"])
+
+
+def print_build(facts: dict[str, Any]) -> None:
+    """Print what ``heqis model build`` made."""
+    console = Console(soft_wrap=True)
+    text = f"[bold green]built[/] for {escape(facts['target'])}: {escape(facts['identity'])}"
+    console.print(f"{text} in {escape(facts['bundle'])}", highlight=False)
+    _print_forms(console, facts["built"])
+
+
+def print_models(models: Sequence[dict[str, Any]]) -> None:
+    """Print the models of a configuration."""
+    console = Console(soft_wrap=True)
+    if not models:
+        console.print("the configuration has no models")
+    for model in models:
+        console.print(f"[bold]{escape(model['name'])}[/]", highlight=False)
+        rows = [("bundle", model["bundle"])]
+        if model["problem"]:
+            rows.append(("problem", model["problem"]))
+        else:
+            rows += [
+                ("identity", model["identity"]),
+                ("input", _input_text(model)),
+                ("output", f"{', '.join(model['labels'])} in {model['horizon']}"),
+                ("forms", ", ".join(model["forms"])),
+            ]
+        rows += [
+            ("placement", ", ".join(model["placement"])),
+            ("asked by", ", ".join(model["asked_by"]) or "no strategy"),
+        ]
+        console.print(_pairs(rows))
+
+
+def _input_text(facts: dict[str, Any]) -> str:
+    features = ", ".join(facts["features"])
+    return f"{facts['window']} rows of {features}, on {facts['clock']}"
+
+
+def _pairs(rows: Sequence[tuple[str, str]]) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(name, escape(text))
+    return table
+
+
+def _print_forms(console: Console, forms: Sequence[dict[str, Any]]) -> None:
+    """Print what ran as a table, and below it why the others did not."""
+    table = Table(box=None, padding=(0, 2, 0, 2), header_style="dim")
+    for title in ("form", "", "on", "verdict", "difference"):
+        table.add_column(title, no_wrap=True)
+    for form in forms:
+        if form["verdict"] != "not run":
+            where = f"{form['backend']}@{form['device']}"
+            kind = f"{form['format']} {form['precision']}"
+            verdict = f"[{_STYLES[form['verdict']]}]{form['verdict']}[/]"
+            table.add_row(form["file"], kind, where, verdict, _difference(form))
+    if table.rows:
+        console.print(table)
+    whys = [form for form in forms if form["verdict"] == "not run" or "max_abs" not in form]
+    rows = [(form["verdict"], f"{_on(form)}: {form['why']}") for form in whys]
+    console.print(_pairs(list(dict.fromkeys(rows))))
+
+
+def _on(form: dict[str, Any]) -> str:
+    if not form["backend"]:
+        return str(form["file"])
+    return f"{form['file']} on {form['backend']}" if form["device"] else str(form["backend"])
+
+
+def _difference(form: dict[str, Any]) -> str:
+    if "max_abs" not in form:
+        return ""
+    if form["not_finite"]:
+        return f"{form['not_finite']} not finite"
+    sign = "≤" if form["max_abs"] <= form["tolerance"] else ">"
+    return f"{form['max_abs']:.1e} {sign} {form['tolerance']:g}"
