@@ -30,6 +30,8 @@ class Cause(StrEnum):
     STARTED = "DEVICE_STARTED"
     ABSENT = "DEVICE_ABSENT"
     """Not on this machine, or no form of the bundle loads on it."""
+    UNLOADED = "DEVICE_UNLOADED"
+    """Not loaded: it failed to, or there was no room."""
     LATE = "DEVICE_LATE"
     FAILED = "DEVICE_FAILED"
     INVALID = "DEVICE_INVALID"
@@ -145,6 +147,10 @@ class Ladder:
         """Return what is thought of a device."""
         return self._rungs[name].standing
 
+    def cause(self, name: str) -> Cause:
+        """Return why a device stands as it does."""
+        return self._rungs[name].cause
+
     def start(self, now_ns: int, name: str, detail: str) -> Transition | None:
         """Take a device up that has been loaded and passed parity."""
         rung = self._rungs[name]
@@ -229,7 +235,7 @@ class Ladder:
         """Return what is thought of each device, for status and people."""
         return [
             {
-                "device": rung.name,
+                "rung": rung.name,
                 "standing": rung.standing.value,
                 "serves": rung.name == self.current,
                 "cause": rung.cause.value,

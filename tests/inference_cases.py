@@ -1,8 +1,9 @@
 """Bundles of tiny models, and the engine's side of inference: windows by context."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -82,7 +83,7 @@ def make_odd_bundle(path: Path, values: Sequence[float], expected: Sequence[floa
     return write_bundle(path, draft("odd", "1", MLP_SHAPE), {"model.onnx": model}, inputs, outputs)
 
 
-def config(bundle: Bundle, *placement: str, name: str = "tiny", **more: object) -> ModelConfig:
+def config(bundle: Bundle, *placement: str, name: str = "tiny", **more: Any) -> ModelConfig:
     """Return the configuration of a model that serves a bundle."""
     tree = {"name": name, "bundle": bundle.path, "on": "tick", "placement": placement or ("cpu",)}
     return ModelConfig.model_validate(tree | {"check_share": 0.0} | more)
@@ -120,14 +121,24 @@ class Told:
     def __init__(self) -> None:
         self.answers: list[Answer] = []
         self.events: list[ModelEvent] = []
+        self.more = asyncio.Event()
 
     def on_answer(self, answer: Answer) -> None:
         """Keep an answer."""
         self.answers.append(answer)
+        self.more.set()
 
     def on_event(self, event: ModelEvent) -> None:
         """Keep an event."""
         self.events.append(event)
+        self.more.set()
+
+    async def until(self, true: Callable[[], bool], limit_s: float = 20.0) -> None:
+        """Wait until what was told makes something true."""
+        async with asyncio.timeout(limit_s):
+            while not true():
+                self.more.clear()
+                await self.more.wait()
 
     def of_kind(self, kind: str) -> list[dict[str, object]]:
         """Return the fields of the events of a kind."""
