@@ -159,10 +159,11 @@ def read_packed(content: bytes) -> tuple[EngineKey, bytes] | None:
         return None
     try:
         header = msgspec.json.decode(content[len(_MAGIC) : end], type=_Header)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     engine = content[end + 1 :]
-    whole = hashlib.sha256(engine).hexdigest() == header.sha256
+    found = (len(engine), hashlib.sha256(engine).hexdigest())
+    whole = found == (header.size_bytes, header.sha256)
     return (header.key, engine) if whole else None
 
 

@@ -5,6 +5,7 @@ between explicit quantise and dequantise nodes, symmetric as TensorRT wants them
 stay float32. Both need the ``onnx`` and ``onnxruntime`` packages.
 """
 
+import importlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,9 +83,10 @@ def write_int8(source: Path, target: Path, calibration: Floats) -> Path:
 
 
 def _read(onnx: Any, source: Path) -> Any:
+    decode_error = importlib.import_module("google.protobuf.message").DecodeError
     try:
         return onnx.load(str(source))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, decode_error) as error:
         raise BundleError(source, f"it is no ONNX model: {error}") from error
 
 

@@ -42,10 +42,10 @@ class TensorRtBackend:
 
     formats: tuple[str, ...] = ("tensorrt", "onnx")
 
-    def __init__(self, flavour: Flavour = Flavour.TENSORRT) -> None:
-        self.flavour = flavour
-        self.name = _NAMES[flavour]
-        self.extra = _EXTRAS[flavour]
+    def __init__(self, flavour: str = Flavour.TENSORRT) -> None:
+        self.flavour = Flavour(flavour)
+        self.name = _NAMES[self.flavour]
+        self.extra = _EXTRAS[self.flavour]
         self.messages = Messages()
 
     def devices(self) -> Sequence[DeviceFact]:
