@@ -81,6 +81,7 @@ class Loader:
 
     Attributes:
         cache: Keeps the books.
+        unclosed: Forms whose library failed to close them.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Loader:
         self._lane_of = lane_of
         self._switches = switches
         self._on_evicted = on_evicted
+        self.unclosed = 0
         self._closing: set[asyncio.Future[Any]] = set()
         self._loads = 0
 
@@ -142,7 +144,9 @@ class Loader:
     async def finish(self, limit_s: float) -> None:
         """Wait until everything given up is closed, unless a device hangs."""
         if self._closing:
-            await asyncio.wait(self._closing, timeout=limit_s)
+            _, hanging = await asyncio.wait(self._closing, timeout=limit_s)
+            for closing in hanging:
+                closing.cancel()
 
     async def _load(
         self,
@@ -193,7 +197,12 @@ class Loader:
     def _close(self, lane: Lane, loaded: LoadedModel) -> None:
         closing = asyncio.ensure_future(lane.call(loaded.close))
         self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
+        closing.add_done_callback(self._closed)
+
+    def _closed(self, closing: asyncio.Future[Any]) -> None:
+        self._closing.discard(closing)
+        if not closing.cancelled() and closing.exception() is not None:
+            self.unclosed += 1
 
 
 def files_for(bundle: Bundle, backend: Backend) -> list[ModelFile]:

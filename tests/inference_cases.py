@@ -140,6 +140,11 @@ class Told:
                 self.more.clear()
                 await self.more.wait()
 
+    async def until_answered(self, count: int) -> None:
+        """Wait until so many answers came, and no more."""
+        await self.until(lambda: len(self.answers) >= count)
+        assert len(self.answers) == count
+
     def of_kind(self, kind: str) -> list[dict[str, object]]:
         """Return the fields of the events of a kind."""
         return [event.fields for event in self.events if event.kind == kind]

@@ -21,6 +21,7 @@ from tiny_models import reference_outputs
 
 from engine.core.errors import BundleError, ConfigError
 from engine.core.models import Failure
+from latency.stall import LoopWatch, StallMeter
 from runtime.asking import Ask
 from runtime.bundle import Bundle
 from runtime.config import InferenceConfig, ModelConfig
@@ -322,3 +323,41 @@ def test_times_are_kept_by_model_and_device(bundle: Bundle) -> None:
         assert summary["queue"].count == summary["inference"].count == 10
 
     run(THREADED, bundle, work)
+
+
+def test_a_stop_leaves_a_device_that_hangs_behind(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.inference.STOP_LIMIT_S", 0.2)
+    rig = Rig(THREADED, [bundle], [config(bundle)])
+
+    async def work() -> None:
+        await rig.inference.start()
+        rig.inference.fault("cpu", "hang")
+        rig.inference.ask(asks([1]))
+        await rig.told.until(lambda: rig.device() == "")
+        assert not await rig.inference.stop()
+        rig.inference.fault("cpu", None)
+
+    asyncio.run(work())
+
+
+def test_the_loop_turns_on_while_devices_misbehave_one_after_the_other(bundle: Bundle) -> None:
+    async def work(rig: Rig) -> None:
+        meter = StallMeter(20 * MS)
+        watch = LoopWatch(meter, 2 * MS)
+        watch.start(asyncio.get_running_loop())
+        for kind in ("raise", "nan", "late", "hang"):
+            rig.inference.fault("cpu", kind)
+            deadline_ns = time.monotonic_ns() + 150 * MS
+            asked = asks(range(20), deadline_ns=deadline_ns)
+            answers = await rig.answers(asked)
+            assert [answer.context for answer in answers] == list(range(20))
+            assert {answer.score for answer in answers} == {None}
+            rig.inference.fault("cpu", None)
+            await rig.told.until(lambda: rig.device() == "cpu")
+        watch.stop()
+        assert meter.cumulative().summary().count > 0
+        assert meter.worst_ns < 100 * MS
+
+    run(INLINE, bundle, work)
