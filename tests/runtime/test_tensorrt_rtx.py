@@ -28,9 +28,8 @@ tensorrt_rtx: Any = pytest.importorskip(
     "tensorrt_rtx", reason="TensorRT for RTX is not installed (extra rtx)"
 )
 RULES = rules_of(Flavour.RTX, tensorrt_rtx.__version__)
-BUNDLES = [
-    path.parent for path in sorted((Path(__file__).parents[2] / "models").glob("*/manifest.json"))
-]
+MODELS_FOLDER = Path(__file__).parents[2] / "models"
+BUNDLES = [path.parent for path in sorted(MODELS_FOLDER.glob("*/manifest.json"))]
 Make = Callable[[Path], Path]
 
 
