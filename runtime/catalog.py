@@ -10,6 +10,8 @@ from engine.core.models import Backend, DeviceFact
 
 BACKENDS: Final = {
     "tensorrt": ("tensorrt_backend", "TensorRtBackend", ()),
+    "rtx": ("tensorrt_backend", "TensorRtBackend", ("tensorrt_rtx",)),
+    "rknn": ("rknn_backend", "RknnBackend", ()),
     "onnxruntime": ("onnxruntime_backend", "OnnxRuntimeBackend", ()),
     "onnxruntime-tensorrt": ("onnxruntime_backend", "OnnxRuntimeBackend", ("tensorrt",)),
     "openvino": ("openvino_backend", "OpenVinoBackend", ()),
