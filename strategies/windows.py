@@ -112,16 +112,15 @@ def gather_nb(
             out[j] = 0.0
             continue
         found += 1
+        first = base + i * length * features
         place = (newest - window) % length
-        for k in range(window):
-            at = base + (i * length + place) * features
-            if stated:
+        most = min(window, length - place)
+        start, size = first + place * features, most * features
+        target = out[j].reshape(window * features)
+        target[:size] = rows[start : start + size]
+        target[size:] = rows[first : first + (window - most) * features]
+        if stated:
+            for k in range(window):
                 for f in range(features):
-                    out[j, k, f] = (rows[at + f] - norm[0, f]) * norm[1, f]
-            else:
-                for f in range(features):
-                    out[j, k, f] = rows[at + f]
-            place += 1
-            if place == length:
-                place = 0
+                    out[j, k, f] = (out[j, k, f] - norm[0, f]) * norm[1, f]
     return found
