@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from engine.core.models import Failure, Floats, Score
 
 
-class Ask(NamedTuple):
+class Ask(msgspec.Struct, frozen=True, gc=False):
     """One request for a score.
 
     Attributes:
@@ -22,7 +24,7 @@ class Ask(NamedTuple):
     priority: int = -1
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """The one answer to a request: a score, or why there is none."""
 
     context: object

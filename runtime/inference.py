@@ -214,14 +214,13 @@ class Inference:
         self, request: Request, row: Floats | None, failure: Failure | None, facts: BatchFacts
     ) -> None:
         """Take an answer from a lane."""
-        if not isinstance(request, ModelRequest):
-            return
-        if request.role is Role.SERVE:
-            self._serve(request, row, failure, facts)
-        elif request.role is Role.PROBE:
-            self._placer.on_probe(request, row, failure)
+        asked: ModelRequest = request  # type: ignore[assignment] # lanes get no others
+        if asked.role is Role.SERVE:
+            self._serve(asked, row, failure, facts)
+        elif asked.role is Role.PROBE:
+            self._placer.on_probe(asked, row, failure)
         else:
-            self._seconds.take(request, row)
+            self._seconds.take(asked, row)
 
     def _serve(
         self,
