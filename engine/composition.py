@@ -12,7 +12,7 @@ from engine.core.errors import ConfigError, PluginError
 from engine.core.ports import Clock, SignalSink
 from engine.core.records import INSTRUMENT
 from engine.judge import Judge, StrategyFacts
-from engine.model_desk import Asking, ModelDesk, WindowGatherer
+from engine.model_desk import Asking, ModelDesk, Reading, WindowGatherer
 from engine.model_setup import SetModel, model_of, normalise, open_models, reading_of, told_of
 from engine.pipeline import Pipeline
 from engine.python_host import Hosted, PythonHost, overrides
@@ -144,13 +144,27 @@ def build_pipeline(
 
 def _make_desk(blueprint: Blueprint, kernel: Kernel, infer: Infer) -> ModelDesk:
     normalise(kernel, blueprint.models)
+    return ModelDesk(infer(blueprint, WindowGatherer(kernel, MAX_BATCH)), _readings(blueprint))
+
+
+def refit(blueprint: Blueprint, pipeline: Pipeline) -> None:
+    """Let a pipeline's strategies go by another bundle of their model: ids, readings, windows."""
+    if pipeline.desk is None:
+        return
+    normalise(pipeline.kernel, blueprint.models)
+    pipeline.desk.readings = _readings(blueprint)
+    for number, facts in enumerate(_rule_facts(blueprint)):
+        if facts != pipeline.judge.strategies[number]:
+            pipeline.judge.replace_facts(number, facts)
+
+
+def _readings(blueprint: Blueprint) -> dict[int, Reading]:
     models = [(entry, model_of(entry, blueprint.models)) for entry in blueprint.rules]
-    readings = {
+    return {
         number: reading_of(entry, model)
         for number, (entry, model) in enumerate(models)
         if model is not None
     }
-    return ModelDesk(infer(blueprint, WindowGatherer(kernel, MAX_BATCH)), readings)
 
 
 def _infer_at_once(blueprint: Blueprint, gather: WindowGatherer) -> Asking:

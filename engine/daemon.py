@@ -17,6 +17,7 @@ from engine.core.records import Instruments
 from engine.ingest import Ingest
 from engine.journal import Journal
 from engine.latency_log import LatencyLog
+from engine.model_control import ModelControl
 from engine.recorder import Recorder
 from engine.rehearsal import Rehearsal
 from engine.risk.rules import RiskState
@@ -63,6 +64,7 @@ class Engine:
             self._histograms,
             self._watch.meter,
         )
+        self._models = ModelControl(blueprint, self._on_halt) if blueprint.models else None
         self._stack = contextlib.AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self.ready_s = 0.0
@@ -95,6 +97,7 @@ class Engine:
             store=self.journal,
             health=self._health,
             set_state=self._on_set_state,
+            operate=self._models.operate if self._models is not None else None,
         )
         sink = LiveSink(self.journal, self.stream)
         pipeline = build_pipeline(
@@ -104,6 +107,7 @@ class Engine:
             clock=self._clock,
             histograms=self._histograms,
             stream=(epoch, next_seq),
+            infer=self._models.infer if self._models is not None else None,
         )
         decoder = BurstDecoder(0, config.engine.burst)
         decoder.warm_up()
@@ -126,7 +130,12 @@ class Engine:
             histograms=self._histograms,
             watch=self._watch,
             latency_log=self._latency_log,
+            models=self._models,
         )
+        if self._models is not None:
+            self._models.attach(pipeline)
+            await self._models.start()
+            stack.push_async_callback(self._models.stop)
         await self._restore_state()
         pipeline.host.start()
         stack.callback(pipeline.host.stop)

@@ -106,6 +106,13 @@ class Pipeline:
             if self.judge.strategies[hosted.number].looks_at(symbol):
                 hosted.watched.add(number)
 
+    def unmatched(self) -> list[str]:
+        """Return the strategies whose patterns match no instrument defined so far."""
+        seen = [bool(row.any()) for row in self.kernel.enabled[: len(self.kernel.plan.rules)]]
+        seen += [bool(hosted.watched) for hosted in self.host.hosted]
+        facts = self.judge.strategies
+        return [one.name for one, any_ in zip(facts, seen, strict=True) if not any_]
+
     def run_ticks(self, ticks: Ticks, origins: Origins, start: int, stop: int) -> int:
         """Take ticks [start, stop) of a burst, with their origins; return the kernel's time, ns."""
         self.ticks += stop - start

@@ -10,6 +10,7 @@ import psutil
 from engine.ingest import Ingest
 from engine.journal import Journal
 from engine.latency_log import LatencyLog
+from engine.model_control import ModelControl
 from engine.risk.rules import RiskState
 from engine.sinks import LiveSink
 from engine.stream import Health, SignalStream
@@ -35,6 +36,7 @@ class StatusBoard:
         histograms: StageHistograms,
         watch: LoopWatch,
         latency_log: LatencyLog,
+        models: ModelControl | None = None,
     ) -> None:
         self._ingest = ingest
         self._sink = sink
@@ -43,6 +45,7 @@ class StatusBoard:
         self._histograms = histograms
         self._watch = watch
         self._latency_log = latency_log
+        self._models = models
         self.failures: list[str] = []
         """Background tasks that ended by themselves, each with its error."""
         self._process = psutil.Process(os.getpid())
@@ -69,7 +72,7 @@ class StatusBoard:
             found.append("no data lately")
         if gate.state is not RiskState.ACTIVE:
             found.append(f"the risk gate is {gate.state.value}")
-        found += gate.problems
+        found += [*gate.problems, *self._unmatched()]
         recorder = self._ingest.recorder
         if recorder is not None and recorder.failed:
             found.append(f"recording ended: {recorder.failed}")
@@ -77,6 +80,11 @@ class StatusBoard:
             found.append(f"latency log ended: {self._latency_log.failed}")
         found += [f"a background task failed: {failure}" for failure in self.failures]
         return found
+
+    def _unmatched(self) -> list[str]:
+        pipeline = self._ingest.pipeline
+        names = pipeline.unmatched() if pipeline.symbols else []
+        return [f"strategy {name}: its patterns match no instrument" for name in names]
 
     def health(self) -> Health:
         """Answer ``GET /health``."""
@@ -115,6 +123,7 @@ class StatusBoard:
             "refusals": dict(self._sink.refusals),
             "input": self._ingest.decoder.count_by_name(),
             "strategy_failures": pipeline.host.failures(),
+            "models": self._told_models(),
             "latency": _told(self._histograms.summary()),
             "latency_recent": _told(self._latency_log.recent),
             "loop": {"stalls": self._watch.meter.stalls, "worst_ns": self._watch.meter.worst_ns},
@@ -123,6 +132,23 @@ class StatusBoard:
             "stream": self._stream.counters,
             "journal": {**self._journal.counters, "queued": self._journal.queued},
             "rss_bytes": self._process.memory_info().rss,
+        }
+
+    def _told_models(self) -> Mapping[str, Any]:
+        desk = self._ingest.pipeline.desk
+        if self._models is None or desk is None:
+            return {}
+        times = {
+            f"{model}/{device}": _told(histograms.summary())
+            for (model, device), histograms in self._models.histograms().items()
+        }
+        return {
+            "asked": desk.asked,
+            "waiting": desk.waiting,
+            "silent": desk.silent,
+            "failures": dict(desk.failures),
+            "latency": times,
+            "serving": self._models.status(),
         }
 
     def _clock(self) -> Mapping[str, int] | None:

@@ -69,6 +69,7 @@ class Result:
     missing: int
     bad_input: dict[str, int]
     strategy_failures: dict[str, int]
+    unmatched_strategies: list[str]
     digest: str
     wall_s: float
     latency: dict[str, StageSummary] = field(default_factory=dict)
@@ -227,7 +228,8 @@ class _Player:
             missing=self.missing,
             bad_input=self.bursts.faults(),
             strategy_failures=pipeline.host.failures(),
+            unmatched_strategies=pipeline.unmatched() if pipeline.symbols else [],
             digest=collector.digest(),
             wall_s=wall_s,
-            latency={name: one for name, one in summary.items() if one.count},
+            latency=summary,
         )

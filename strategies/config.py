@@ -12,6 +12,8 @@ from strategies.spec import SAMPLE_CLOCKS
 
 MAX_BARS: Final = 32
 MAX_RULES: Final = 256
+CONFIRM_MIN: Final = 0.4
+"""Default of ``confirm_min``."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,47}")
 
 
@@ -75,7 +77,7 @@ class StrategyConfig(Settings):
     """Parameters; what is left out has its default."""
     confirm: str = ""
     """Name of a model that must confirm what the rule proposes."""
-    confirm_min: Annotated[float, Field(ge=0, le=1)] = 0.4
+    confirm_min: Annotated[float, Field(ge=0, le=1)] = CONFIRM_MIN
     """Least probability of the rule's side by which the model confirms it."""
     instruments: tuple[str, ...] = ("*",)
     """Patterns of ``SYMBOL.VENUE`` it looks at; ``*`` and ``?`` as in file names."""
@@ -92,7 +94,7 @@ class StrategyConfig(Settings):
             raise ValueError("give its clock, `on`: a bar's name, tick, trade or quote")
         if self.confirm and self.rule is None:
             raise ValueError("`confirm` goes with a `rule`")
-        if not self.confirm and "confirm_min" in self.model_fields_set:
+        if not self.confirm and self.confirm_min != CONFIRM_MIN:
             raise ValueError("`confirm_min` goes with `confirm`")
         return self
 

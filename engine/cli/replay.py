@@ -139,4 +139,7 @@ def _print(result: "Result") -> None:
         if told or title == "signals":
             console.print(f"{title}: {told or 'none'}", soft_wrap=True)
     console.print(f"digest: {result.digest}")
-    console.print(percentile_table(result.latency))
+    for name in result.unmatched_strategies:
+        console.print(f"strategy {name}: its patterns match no instrument", style="yellow")
+    measured = {name: stage for name, stage in result.latency.items() if stage.count}
+    console.print(percentile_table(measured))
