@@ -48,13 +48,13 @@ class LastMove:
 
 
 class Logistic:
-    """Multinomial logistic regression on one row of features, by Newton's method.
+    """Multinomial logistic regression on one row of numbers.
 
     Böhning (1992), Multinomial Logistic Regression Algorithm: the fixed bound of the Hessian makes
-    every step a descent, so no step size is needed.
+    every step of Newton's method a descent, so no step size is needed.
 
     Args:
-        rows: Features of the training span, shape (N, F).
+        rows: Of the training span, shape (N, F).
         classes: Shape (N,).
     """
 

@@ -8,13 +8,15 @@ import numpy as np
 
 from models.demo_tcn.baselines import LastMove, Logistic, Prior
 from models.demo_tcn.metrics import Floats, describe
-from models.demo_tcn.outcomes import Examples, Floats32, classify
+from models.demo_tcn.outcomes import Examples, Floats32, Integers, classify
 from models.demo_tcn.recipe import MIN_PROBABILITY
 
 Measures = dict[str, float]
 
 _BATCH: Final = 4096
 _DIGITS: Final = 6
+_WINDOW_STEP: Final = 4
+"""The regression on whole windows learns from every fourth: their neighbours say the same."""
 
 
 def run_onnx(model: bytes | Path, windows: Floats32) -> Floats32:
@@ -43,11 +45,16 @@ def measure_baselines(training: Examples, examples: Examples) -> dict[str, Measu
     learned = training.classes[training.ends]
     prior = Prior(learned)
     last = LastMove(_before(training), learned)
-    logistic = Logistic(_rows(training), learned)
+    row = Logistic(_rows(training), learned)
+    some = training.ends[::_WINDOW_STEP]
+    window = Logistic(_flat_windows(training, some), training.classes[some])
     return {
         "prior": measure(prior.probability(len(examples.ends)), examples),
         "last_move": measure(last.probability(_before(examples)), examples),
-        "logistic_last_row": measure(logistic.probability(_rows(examples)), examples),
+        "logistic_last_row": measure(row.probability(_rows(examples)), examples),
+        "logistic_window": measure(
+            window.probability(_flat_windows(examples, examples.ends)), examples
+        ),
     }
 
 
@@ -79,8 +86,12 @@ def differences(
     return lines
 
 
-def _before(examples: Examples) -> Any:
+def _before(examples: Examples) -> Integers:
     return classify(examples.before_bps[examples.ends])
+
+
+def _flat_windows(examples: Examples, ends: Integers) -> Floats:
+    return examples.windows(ends).reshape(len(ends), -1).astype(np.float64)
 
 
 def _rows(examples: Examples) -> Floats:

@@ -42,6 +42,7 @@ class Span(NamedTuple):
     seed: int
     start_s: int
     stop_s: int
+    effect_bps_per_s: float = 4.0
 
 
 FEATURES: Final = (
@@ -63,15 +64,17 @@ VALIDATION: Final = Span(MARKET_SEED, TRAIN.stop_s + PURGE_S, 5 * _HOUR_S)
 TEST: Final = Span(MARKET_SEED, VALIDATION.stop_s + PURGE_S, 6 * _HOUR_S)
 DEMO: Final = Span(DEMO_SEED, 0, _HOUR_S)
 """The first hour that the demo plays: another path of the same kind of market."""
+NO_EFFECT: Final = Span(DEMO_SEED, 0, _HOUR_S, effect_bps_per_s=0.0)
+"""The control: the same without the planted effect, where nothing can be known of the next move."""
 
 
 def market(span: Span) -> SimulatorConfig:
-    """Return the demo's market with a span's seed, ending with the span."""
+    """Return the demo's market with a span's seed and effect, ending with the span."""
     return SimulatorConfig(
         universe="crypto",
         instruments=20,
         seed=span.seed,
         rate=1500.0,
-        effect_bps_per_s=4.0,
+        effect_bps_per_s=span.effect_bps_per_s,
         duration=span.stop_s * NS,
     )

@@ -34,6 +34,7 @@ class Spans(NamedTuple):
     validation: Examples
     test: Examples
     demo: Examples
+    no_effect: Examples
 
 
 def train_onnx(
@@ -57,6 +58,7 @@ def measure_all(model: bytes, spans: Spans) -> dict[str, Any]:
         "validation": measure_model(model, spans.validation),
         "training": measure_model(model, spans.training),
         "demo_market": measure_model(model, spans.demo),
+        "no_effect_market": measure_model(model, spans.no_effect),
     }
 
 
@@ -66,8 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=BUNDLE, help="the bundle's directory")
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     asked = parser.parse_args(arguments)
-    _say("simulating four spans of the market")
-    parts = (recipe.TRAIN, recipe.VALIDATION, recipe.TEST, recipe.DEMO)
+    _say("simulating five spans of the market")
+    parts = (recipe.TRAIN, recipe.VALIDATION, recipe.TEST, recipe.DEMO, recipe.NO_EFFECT)
     spans = Spans(*map(load_examples, parts))
     _say(f"windows: {', '.join(f'{len(span.ends):,}' for span in spans)}")
     schedule = network.Schedule()
@@ -100,7 +102,7 @@ def _history(spans: Spans, schedule: network.Schedule) -> dict[str, Any]:
         "schedule": schedule._asdict(),
         "spans": {
             name: getattr(recipe, name.upper())._asdict()
-            for name in ("train", "validation", "test", "demo")
+            for name in ("train", "validation", "test", "demo", "no_effect")
         },
         "purge": f"{recipe.PURGE_S}s",
         "windows": dict(zip(Spans._fields, (len(span.ends) for span in spans), strict=True)),
