@@ -14,7 +14,11 @@ from typer.testing import CliRunner, Result
 from engine.cli.main import make_app
 from engine.cli.model import read_batches
 from engine.core.errors import BundleError, CheckFailedError, ConfigError
+from engine.core.models import Precision
 from runtime.bundle import Bundle, hash_file
+from runtime.manifest import Parity
+
+DEMO = Path(__file__).parents[2] / "models" / "demo-tcn"
 
 CONFIG = """
 [[bars]]
@@ -162,6 +166,33 @@ def test_list_without_models_says_so(tmp_path: Path) -> None:
 def test_build_names_all_targets(bundle: Bundle) -> None:
     with pytest.raises(ConfigError, match="targets are: openvino, "):
         run("build", bundle.path, "--target", "tpu")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_build_adds_a_proven_form_to_a_copy(bundle: Bundle, tmp_path: Path, precision: str) -> None:
+    pytest.importorskip("openvino", reason="the builder is OpenVINO's")
+    wish = ("--target", "openvino", "--precision", precision)
+    facts = run_json("build", bundle.path, *wish, "-o", tmp_path / "o")
+    assert facts["built"][0]["verdict"] == "passed"
+    grown = Bundle.open(tmp_path / "o")
+    assert grown.identity == facts["identity"]
+    assert [form.precision for form in grown.forms("openvino")] == [precision]
+    assert run_json("check", grown.path)["files"] == 4
+
+
+def test_build_refuses_a_precision_that_a_target_has_not(tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="the builder is OpenVINO's")
+    tolerance = {Precision.FP32: 1e-5, Precision.INT8: 0.05}
+    parity = Parity(file="parity.npz", tolerance=tolerance)
+    bundle = make_bundle(tmp_path / "b", parity=parity)
+    with pytest.raises(ConfigError, match="OpenVINO forms are built in fp32 or fp16"):
+        run("build", bundle.path, "--target", "openvino", "--precision", "int8")
+
+
+def test_the_demo_bundle_is_whole() -> None:
+    facts = run_json("check", DEMO)
+    assert facts["unverified"] == []
+    assert "passed" in {form["verdict"] for form in facts["forms"]}
 
 
 @pytest.mark.parametrize(("text", "batches"), [("1", (1,)), ("8, 1,32", (1, 8, 32)), ("4,4", (4,))])
