@@ -73,7 +73,7 @@ def _pairs(rows: Sequence[tuple[str, str]]) -> Table:
 
 def _print_forms(console: Console, forms: Sequence[dict[str, Any]]) -> None:
     """Print what ran as a table, and below it why the others did not."""
-    table = Table(box=None, padding=(0, 2, 0, 2), header_style="dim")
+    table = Table(box=None, padding=(0, 1, 0, 1), header_style="dim")
     for title in ("form", "", "on", "verdict", "difference"):
         table.add_column(title, no_wrap=True)
     for form in forms:

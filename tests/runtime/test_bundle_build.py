@@ -12,7 +12,7 @@ from engine.core.models import ModelFile, Precision
 from runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from runtime.builders.options import BuildOptions
 from runtime.bundle import Bundle
-from runtime.bundle_build import build_forms, find_builder
+from runtime.bundle_build import BUILDERS, build_forms, find_builder
 
 FP16 = BuildOptions("copy", Precision.FP16)
 
@@ -83,3 +83,14 @@ def test_a_converter_that_fails_changes_nothing(bundle: Bundle) -> None:
 def test_an_unknown_target_names_all() -> None:
     with pytest.raises(ConfigError, match="targets are: openvino, litert, ncnn, torch, gpu, dla:0"):
         find_builder("tpu")
+
+
+@pytest.mark.parametrize("target", BUILDERS)
+def test_every_target_has_a_builder(target: str) -> None:
+    assert callable(find_builder(target))
+
+
+def test_chips_may_be_named_behind_rtx_only() -> None:
+    assert find_builder("rtx:86+120") is find_builder("rtx")
+    with pytest.raises(ConfigError, match="found 'gpu:86'"):
+        find_builder("gpu:86")
