@@ -18,7 +18,7 @@ Integers = npt.NDArray[np.int64]
 
 UNKNOWN: Final = -1
 """The class of a move that is not known."""
-_HORIZON_NS: Final = HORIZON_S * NS
+HORIZON_NS: Final = HORIZON_S * NS
 _MINUTE_NS: Final = 60 * NS
 
 
@@ -65,8 +65,8 @@ def choose(rows: Rows) -> Examples:
     move_bps, before_bps = np.full((2, len(rows.ts_ns)), np.nan)
     for part in instruments_of(rows):
         ts_ns, mid = rows.ts_ns[part], rows.mid[part]
-        move_bps[part] = _moves(ts_ns, mid, ts_ns, ts_ns + _HORIZON_NS)
-        before_bps[part] = _moves(ts_ns, mid, ts_ns - _HORIZON_NS, ts_ns)
+        move_bps[part] = _moves(ts_ns, mid, ts_ns, ts_ns + HORIZON_NS)
+        before_bps[part] = _moves(ts_ns, mid, ts_ns - HORIZON_NS, ts_ns)
     classes = classify(move_bps)
     good = (rows.run >= WINDOW) & (classes != UNKNOWN) & np.isfinite(before_bps)
     return Examples(rows, move_bps, before_bps, classes, np.flatnonzero(good))
