@@ -187,12 +187,17 @@ class Ladder:
         return self.leave(now_ns, name, cause, detail or outcome.value)
 
     def leave(self, now_ns: int, name: str, cause: Cause, detail: str) -> Transition | None:
-        """Leave a device at once; one that was left already only gets the newer reason."""
+        """Leave a device at once; one that was left already only gets the newer reason.
+
+        To be unloaded is no reason to forget why it was left.
+        """
         rung = self._rungs[name]
-        rung.cause, rung.detail = cause, detail
         if rung.standing is Standing.LEFT:
             rung.passed = 0
+            if cause is not Cause.UNLOADED:
+                rung.cause, rung.detail = cause, detail
             return None
+        rung.cause, rung.detail = cause, detail
         policy = self._policy
         lasted = rung.standing is Standing.READY and now_ns - rung.ready_ns >= policy.hold_max_ns
         rung.strikes = 1 if lasted else rung.strikes + 1

@@ -27,6 +27,8 @@ _BLAMED: Final = {
     Failure.INVALID: Outcome.INVALID,
 }
 """Failures that the device is to blame for."""
+_HOLD: Final = (2, 32)
+"""Shortest and longest time away from a device, in probe intervals."""
 _LONGEST_TICK_S: Final = 0.25
 _TICKS_A_PROBE: Final = 4
 _NS_PER_S: Final = 10**9
@@ -59,7 +61,11 @@ class Placer:
         on_event: OnEvent,
     ) -> None:
         interval_ns = config.probe_interval
-        policy = LadderPolicy(probe_interval_ns=interval_ns, hold_ns=2 * interval_ns)
+        policy = LadderPolicy(
+            probe_interval_ns=interval_ns,
+            hold_ns=_HOLD[0] * interval_ns,
+            hold_max_ns=_HOLD[1] * interval_ns,
+        )
         self.models = [
             ServedModel(index, one, bundle, policy) for index, (one, bundle) in enumerate(models)
         ]

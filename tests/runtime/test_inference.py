@@ -1,6 +1,8 @@
 """Live inference over real lanes, threads and models: every request gets exactly one answer."""
 
 import asyncio
+import contextlib
+import random
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ from inference_cases import (
 )
 from tiny_models import reference_outputs
 
-from engine.core.errors import BundleError, ConfigError
+from engine.core.errors import BundleError, ConfigError, DeviceError
 from engine.core.models import Failure
 from latency.stall import LoopWatch, StallMeter
 from runtime.asking import Ask
@@ -361,3 +363,38 @@ def test_the_loop_turns_on_while_devices_misbehave_one_after_the_other(bundle: B
         assert meter.worst_ns < 100 * MS
 
     run(INLINE, bundle, work)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("shared", [INLINE, THREADED], ids=["inline", "threaded"])
+def test_whatever_breaks_and_is_swapped_every_request_gets_exactly_one_answer(
+    bundle: Bundle, tmp_path: Path, shared: InferenceConfig, seed: int
+) -> None:
+    other = make_bundle(tmp_path / "other", version="2", seed=99)
+    dice = random.Random(seed)
+
+    async def work(rig: Rig) -> None:
+        at_once, later = 0, 0
+        for _ in range(15):
+            what = dice.choice(["raise", "nan", "hang", None, None, "swap"])
+            if what == "swap":
+                rig.inference.fault("cpu", None)
+                with contextlib.suppress(DeviceError):
+                    await rig.inference.swap("tiny", dice.choice([bundle, other]).path)
+            else:
+                rig.inference.fault("cpu", what)
+            for _ in range(dice.randrange(4)):
+                limit_ns = dice.choice([1, 50, 5000]) * MS
+                wanted = asks(range(dice.randrange(30)), deadline_ns=time.monotonic_ns() + limit_ns)
+                found = rig.inference.ask(wanted)
+                at_once += len(wanted) - found.count(None)
+                later += found.count(None)
+                await asyncio.sleep(0)
+        rig.inference.fault("cpu", None)
+        await rig.told.until_answered(later)
+        await rig.told.until(lambda: rig.device() == "cpu")
+        counts = rig.inference.status()["models"]["tiny"]
+        assert counts["scores"] + sum(counts["failures"].values()) == at_once + later
+        assert len(rig.told.answers) == later
+
+    run(shared, bundle, work, max_batch=2)

@@ -132,6 +132,13 @@ def test_a_device_that_served_long_enough_starts_with_a_short_hold_again() -> No
         assert ladder.current == "gpu"
 
 
+def test_to_be_unloaded_does_not_make_a_failed_device_look_new() -> None:
+    ladder = make_ladder()
+    fail(ladder, 0, "dla:0")
+    assert ladder.leave(1, "dla:0", Cause.UNLOADED, "it would not load") is None
+    assert ladder.cause("dla:0") is Cause.FAILED
+
+
 def test_a_device_given_up_is_never_probed() -> None:
     ladder = make_ladder()
     ladder.drop(1, "dla:0", "no such device here")
