@@ -35,7 +35,7 @@ def test_rule_may_be_confirmed_by_a_model() -> None:
         ({"strategy": "a"}, "give its clock, `on`"),
         ({"model": "a", "confirm": "b"}, "`confirm` goes with a `rule`"),
         ({"strategy": "a", "on": "1m", "confirm": "b"}, "`confirm` goes with a `rule`"),
-        ({"rule": "a", "on": "1m", "confirm_min": 0.4}, "`confirm_min` goes with `confirm`"),
+        ({"rule": "a", "on": "1m", "confirm_min": 0.5}, "`confirm_min` goes with `confirm`"),
         ({"rule": "a", "on": "1m", "confirm": "b", "confirm_min": 1.1}, "less than or equal to 1"),
     ],
 )
