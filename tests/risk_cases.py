@@ -55,7 +55,8 @@ def make_candidate(instrument: int = CRYPTO, **fields: Any) -> Candidate:
         "row": 0, "ts_event": ts, "ts_recv": ts, "price": price, "strength": 1.0,
         "confidence": 1.0, "edge_bps": np.nan, "bid": price - 0.01, "ask": price,
         "bid_size": 1000.0, "ask_size": 1000.0, "pre_close": np.nan, "session_turnover": 1e9,
-        "ts_quote": ts, "window": 0, "instrument": instrument, "strategy": 0, "flags": 0, "side": 1, "model": -1,
+        "ts_quote": ts, "window": 0, "instrument": instrument, "strategy": 0, "flags": 0,
+        "side": 1, "model": -1,
         "session": ts // (DAY_S * S),
     }  # fmt: skip
     return Candidate(**(values | fields))
