@@ -1,11 +1,12 @@
 """From an ONNX file to a TensorRT engine: parse, check, choose, build.
 
-One engine with an optimisation profile a bucket for a GPU; one engine a bucket, of fixed shape, for
-a DLA, which knows no dynamic dimensions. The module is handed in: this file imports no TensorRT.
+An engine for several batch sizes has an optimisation profile for each; one for a single size has
+that fixed shape, which is all a DLA knows. The module is handed in: this file imports no TensorRT.
 """
 
 from collections import deque
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -59,15 +60,24 @@ class Messages:
         return said or "TensorRT does not say why"
 
 
-def make_logger(tensorrt: Any, messages: Messages) -> Any:
-    """Make a logger that keeps errors and warnings and writes nothing."""
+class Logger(NamedTuple):
+    """What TensorRT logs to, and what it said."""
+
+    handle: Any
+    messages: Messages
+
+
+@cache
+def logger_of(tensorrt: Any) -> Logger:
+    """Return the one logger of a library: it keeps the first it is given and ignores all others."""
+    messages = Messages()
     kept = (
         tensorrt.ILogger.INTERNAL_ERROR,
         tensorrt.ILogger.ERROR,
         tensorrt.ILogger.WARNING,
     )
 
-    class Logger(tensorrt.ILogger):  # type: ignore[misc] # its base is known at run time only
+    class Keeper(tensorrt.ILogger):  # type: ignore[misc] # its base is known at run time only
         def __init__(self) -> None:
             super().__init__()
 
@@ -75,7 +85,7 @@ def make_logger(tensorrt: Any, messages: Messages) -> Any:
             if severity in kept:
                 messages.add(text)
 
-    return Logger()
+    return Logger(Keeper(), messages)
 
 
 def build_engine(
@@ -97,8 +107,7 @@ def build_engine(
         BundleError: the file does not parse, or has other inputs or outputs.
         DeviceError: TensorRT could not build it.
     """
-    messages = Messages()
-    logger = make_logger(tensorrt, messages)
+    logger, messages = logger_of(tensorrt)
     builder = tensorrt.Builder(logger)
     if not builder:
         raise DeviceError(f"TensorRT gave no builder: {messages.take()}")
@@ -107,7 +116,7 @@ def build_engine(
     _parse(parser, request.onnx)
     dynamic = _check_network(network, request)
     config = _configure(tensorrt, rules, builder.create_builder_config(), request)
-    if dynamic and request.dla_core is not None:
+    if dynamic and len(set(request.buckets)) == 1:
         window, features, _outputs = request.shape
         network.get_input(0).shape = (request.buckets[0], window, features)
     elif dynamic:

@@ -20,7 +20,7 @@ from runtime.cuda.select import choose_driver, missing_drivers
 from runtime.engine_cache import EngineCache, EngineKey
 from runtime.forms import check_form, serving_buckets
 from runtime.probe import probe_cuda, probe_jetson, probe_tensorrt
-from runtime.tensorrt_build import Messages, make_logger
+from runtime.tensorrt_build import logger_of
 from runtime.tensorrt_cache import EngineMaker, EngineOrder, Machine, dla_core, precision_on
 from runtime.tensorrt_engine import (
     Engine,
@@ -46,7 +46,6 @@ class TensorRtBackend:
         self.flavour = Flavour(flavour)
         self.name = _NAMES[self.flavour]
         self.extra = _EXTRAS[self.flavour]
-        self.messages = Messages()
 
     def devices(self) -> Sequence[DeviceFact]:
         """Return the GPU and as many DLA cores as TensorRT's runtime counts."""
@@ -154,19 +153,18 @@ class TensorRtBackend:
             engines.update(dict.fromkeys(profiles, engine))
         fallback = _fallback(tensorrt, device, engines)
         placement = Placement(self.name, device, precision, shape, options.slots)
-        model = prepare_model(engines, placement, session, self.messages)
+        model = prepare_model(engines, placement, session, logger_of(tensorrt).messages)
         model.fallback = fallback
         return model
 
     def _opened(
         self, tensorrt: Any, runtime: Any, maker: EngineMaker, order: EngineOrder
     ) -> Engine:
-        file, shape = order.file, order.shape
+        file, shape, messages = order.file, order.shape, logger_of(tensorrt).messages
         if file.format == "tensorrt":
             engine = open_engine(tensorrt, runtime, maker.read(file), file, shape)
             if engine is None:
-                said = self.messages.take()
-                raise BundleError(file.path, f"this TensorRT does not take the engine: {said}")
+                raise BundleError(file.path, f"this TensorRT does not take it: {messages.take()}")
             return engine
         for _attempt in range(2):
             key, plan = maker.built(order)
@@ -174,12 +172,13 @@ class TensorRtBackend:
             if engine is not None:
                 return engine
             maker.discard(key)
-        raise DeviceError(f"TensorRT does not take what it has built: {self.messages.take()}")
+        raise DeviceError(f"TensorRT does not take what it has built: {messages.take()}")
 
     def _runtime(self, tensorrt: Any, device: str) -> Any:
-        runtime = tensorrt.Runtime(make_logger(tensorrt, self.messages))
+        logger, messages = logger_of(tensorrt)
+        runtime = tensorrt.Runtime(logger)
         if not runtime:
-            raise DeviceError(f"TensorRT gave no runtime: {self.messages.take()}")
+            raise DeviceError(f"TensorRT gave no runtime: {messages.take()}")
         core = dla_core(device)
         if core is not None:
             runtime.DLA_core = core
