@@ -14,7 +14,11 @@ BACKENDS: Final = {
     "rknn": ("rknn_backend", "RknnBackend", ()),
     "onnxruntime": ("onnxruntime_backend", "OnnxRuntimeBackend", ()),
     "onnxruntime-tensorrt": ("onnxruntime_backend", "OnnxRuntimeBackend", ("tensorrt",)),
+    "torch": ("torch_backend", "TorchBackend", ()),
     "openvino": ("openvino_backend", "OpenVinoBackend", ()),
+    "litert": ("litert_backend", "LiteRtBackend", ()),
+    "ncnn": ("ncnn_backend", "NcnnBackend", ()),
+    "rknn": ("rknn_backend", "RknnBackend", ()),
 }
 """Module of ``runtime.backends``, class and arguments by name; the preferred of a device first."""
 
