@@ -18,7 +18,6 @@ BACKENDS: Final = {
     "openvino": ("openvino_backend", "OpenVinoBackend", ()),
     "litert": ("litert_backend", "LiteRtBackend", ()),
     "ncnn": ("ncnn_backend", "NcnnBackend", ()),
-    "rknn": ("rknn_backend", "RknnBackend", ()),
 }
 """Module of ``runtime.backends``, class and arguments by name; the preferred of a device first."""
 

@@ -7,6 +7,7 @@ thread: its batch is abandoned, the device is lost, and it is back once the call
 """
 
 import asyncio
+import statistics
 import threading
 import time
 from collections import deque
@@ -87,7 +88,8 @@ def learn_latency(
 ) -> LatencyModel:
     """Time every bucket of a model; on the thread that owns it.
 
-    The first run of a bucket is not counted: it may pay for what later ones find made.
+    The first run of a bucket is not counted, for it may pay for what later ones find made, and of
+    the others only the median: one pause here would be believed for long.
 
     Raises:
         DeviceError: the device or its library failed.
@@ -95,11 +97,16 @@ def learn_latency(
     latency = LatencyModel(loaded.buckets)
     for bucket in loaded.buckets:
         loaded.run(bucket)
+        taken_ns = int(statistics.median(_timed(loaded, bucket, clock) for _ in range(runs)))
         for _ in range(runs):
-            began_ns = clock()
-            loaded.run(bucket)
-            latency.observe(bucket, clock() - began_ns)
+            latency.observe(bucket, taken_ns)
     return latency
+
+
+def _timed(loaded: LoadedModel, bucket: int, clock: Clock) -> int:
+    began_ns = clock()
+    loaded.run(bucket)
+    return clock() - began_ns
 
 
 class ExecutorEvents(Protocol):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
 from engine.core.errors import DeviceError
 from engine.core.models import Failure, Floats, LoadedModel
@@ -25,10 +26,13 @@ RETURNED: Final = "returned"
 _ENTER_INLINE: Final = 0.8
 _LEAVE_INLINE: Final = 1.25
 """Hysteresis around ``inline_below_ns``."""
-_BATCH_OVERHEAD_NS: Final = 20_000
-"""What a batch costs beside its run, when two are weighed against the padding of one."""
+_INLINE_OVERHEAD_NS: Final = 10_000
+_THREAD_OVERHEAD_NS: Final = 50_000
+"""What a batch costs beside its run, where many small ones are weighed against a large one."""
 _HOP_WEIGHT: Final = 1 / 16
 _LONGEST_HOP_NS: Final = 1_000_000
+_FEW: Final = 12
+"""Values below which recording them one by one is cheaper than an array of them."""
 _NS_PER_S: Final = 1_000_000_000
 
 
@@ -161,7 +165,8 @@ class Lane:
             latency: What ``learn_latency`` found; learnt while running if None.
         """
         latency = latency or LatencyModel(loaded.buckets)
-        queue = self.planner.attach(model, latency, slo_ns, _BATCH_OVERHEAD_NS)
+        overhead_ns = _THREAD_OVERHEAD_NS if self._executor.threaded else _INLINE_OVERHEAD_NS
+        queue = self.planner.attach(model, latency, slo_ns, overhead_ns)
         old = self._hosted.get(model)
         hosted = HostedModel(
             model,
@@ -347,20 +352,22 @@ class Lane:
 
     def _deliver(self, job: Job, rows: Floats | None, now_ns: int) -> None:
         """Answer a batch that ran; a row that came after its deadline is nobody's."""
-        counts, histograms, on_done = job.hosted.counts, job.hosted.histograms, self._on_done
+        counts, on_done, device = job.hosted.counts, self._on_done, self.device
         started_ns, batch, bucket = job.started_ns, len(job.requests), job.bucket
         service_ns = job.finished_ns - started_ns
+        answered = 0
         for place, request in enumerate(job.requests):
             queue_ns = started_ns - request.submitted_ns
-            histograms.record_value(QUEUE, queue_ns)
-            facts = BatchFacts(batch, bucket, queue_ns, service_ns, self.device)
+            facts = BatchFacts(batch, bucket, queue_ns, service_ns, device)
             if rows is not None and job.ok[place] and now_ns <= request.deadline_ns:
-                counts.answered += 1
+                answered += 1
                 on_done(request, rows[place], None, facts)
                 continue
             failure = _failure(rows, gone=not job.ok[place])
             counts.note_failure(failure)
             on_done(request, None, failure, facts)
+        counts.answered += answered
+        _record_queue(job)
 
     def _fail(self, requests: Iterable[Request], failure: Failure) -> None:
         self._fail_each((request, failure) for request in requests)
@@ -388,3 +395,14 @@ def _failure(rows: Floats | None, *, gone: bool) -> Failure:
     if gone:
         return Failure.SUPERSEDED
     return Failure.FAILED if rows is None else Failure.LATE
+
+
+def _record_queue(job: Job) -> None:
+    """Count how long each request of a batch waited; many of them in one compiled call."""
+    histograms, started_ns = job.hosted.histograms, job.started_ns
+    if len(job.requests) < _FEW:
+        for request in job.requests:
+            histograms.record_value(QUEUE, started_ns - request.submitted_ns)
+        return
+    starts = np.array([request.submitted_ns for request in job.requests], np.int64)
+    histograms.record_spans(QUEUE, started_ns, starts, len(starts))

@@ -21,6 +21,9 @@ _TAIL_STEP: Final = 0.1
 _TAIL_START: Final = 1.25
 _TAIL_MOST: Final = 4.0
 _TAIL_APPLIED: Final = 0.01
+_STALE_RUNS: Final = 256
+"""Runs after which a bucket that was not among them is believed less."""
+_STALE_STEP: Final = 0.25
 _LEAST_SPREAD: Final = 0.01
 """Squared coefficient of variation of the batch sizes below which no slope is fitted."""
 
@@ -28,7 +31,8 @@ _LEAST_SPREAD: Final = 0.01
 class LatencyModel:
     """Predicts a bucket's service time. The loop thread owns it.
 
-    Before anything was observed every prediction is 0: an unknown device is tried.
+    Before anything was observed every prediction is 0: an unknown device is tried. A bucket that
+    was long not seen is drawn to the line, so that one slow hour does not rule it out for ever.
 
     Attributes:
         buckets: Batch sizes, ascending.
@@ -47,7 +51,8 @@ class LatencyModel:
     """
 
     __slots__ = (
-        "_applied_tail", "_counts", "_index", "_intercept", "_means", "_slope", "_sums", "_unseen",
+        "_applied_tail", "_counts", "_index", "_intercept", "_means", "_seen", "_slope", "_sums",
+        "_unseen",
         "buckets", "predicted", "runs", "tail", "uppers",
     )  # fmt: skip
 
@@ -64,6 +69,7 @@ class LatencyModel:
         self._index = {bucket: place for place, bucket in enumerate(self.buckets)}
         self._means = [0.0] * len(self.buckets)
         self._counts = [0] * len(self.buckets)
+        self._seen = [0] * len(self.buckets)
         self._sums = (0.0, 0.0, 0.0, 0.0, 0.0)
         self._intercept = 0.0
         self._slope = 0.0
@@ -83,7 +89,10 @@ class LatencyModel:
         self._counts[place] = count
         self._means[place] = mean = mean + (taken - mean) * max(_NEWEST, 1 / count)
         self.runs += 1
+        self._seen[place] = self.runs
         self._add(bucket, taken)
+        if not self.runs % _STALE_RUNS:
+            self._doubt_stale()
         if self._unseen or abs(self.tail - self._applied_tail) > _TAIL_APPLIED:
             self._apply_all()
         else:
@@ -138,6 +147,14 @@ class LatencyModel:
             time * _KEPT + taken,
             cross * _KEPT + taken * bucket,
         )
+
+    def _doubt_stale(self) -> None:
+        intercept, slope = self.line()
+        for place, bucket in enumerate(self.buckets):
+            if self._counts[place] and self.runs - self._seen[place] >= _STALE_RUNS:
+                line = intercept + slope * bucket
+                self._means[place] += (line - self._means[place]) * _STALE_STEP
+        self._apply_all()
 
     def _apply_all(self) -> None:
         """Predict every bucket anew: by its average, or by the line if it was never seen."""

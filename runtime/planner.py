@@ -160,10 +160,12 @@ class Planner:
                 return queue.latency.predicted[0] + queue.overhead_ns
             return busy_ns + queue.latency.uppers[0] + queue.overhead_ns
         key = key_of(request)
-        ahead = sum(
-            one.work_ns(one.ahead_of(key) + (one is queue)) for one in self._queues.values()
-        )
-        return busy_ns + ahead
+        ahead_ns = queue.work_ns(queue.ahead_of(key) + 1)
+        if len(queue.keys) < self.queued:
+            for other in self._queues.values():
+                if other is not queue:
+                    ahead_ns += other.work_ns(other.ahead_of(key))
+        return busy_ns + ahead_ns
 
     def _refuse(self, queue: RequestQueue, busy_ns: int) -> Failure:
         """Refuse; a device that nothing reaches any more is not held slow for ever."""
