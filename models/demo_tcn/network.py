@@ -7,7 +7,7 @@ strided convolutions with the very same weights: ``models.demo_tcn.export``.
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -82,8 +82,8 @@ def train(
         losses = []
         for features, classes in _batches(training, schedule.batch):
             optimiser.zero_grad()
-            loss = _loss(network, features, classes)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch gives no type
+            loss: Any = _loss(network, features, classes)  # torch gives `backward` no type
+            loss.backward()
             optimiser.step()
             rates.step()
             losses.append(loss.item())
