@@ -1,9 +1,9 @@
 """Decides what a device runs next. Pure: times and requests in, a batch out; nothing waits here.
 
 Earliest deadline first over all models of the device. What can no longer be met is dropped. If all
-that waits fits its deadlines, in one batch or in several, the first of them is run; if not, the
-batch that meets the most requests per time is. An idle device never waits while there is work,
-unless a wait is allowed and pays.
+that waits fits its deadlines, in one batch, in several or one by one, the first of them is run; if
+not, the batch that meets the most requests per time is. An idle device never waits while there is
+work, unless a wait is allowed and pays.
 """
 
 from typing import Final, NamedTuple
@@ -142,7 +142,11 @@ class Planner:
             return Plan([], dropped=dropped)
         if start_ns < now_ns:
             start_ns = now_ns
-        choice = _whole(start_ns, queues) or _successive(start_ns, queues)
+        choice = (
+            _whole(start_ns, queues)
+            or _successive(start_ns, queues)
+            or (_one_by_one(start_ns, queues) if self.queued <= MAX_PLANNED else None)
+        )
         if choice is not None and self._max_wait_ns:
             wait_until_ns = self._wait_until(now_ns, choice, len(queues))
             if wait_until_ns > now_ns:
@@ -258,6 +262,21 @@ def _successive(start_ns: int, queues: list[RequestQueue]) -> _Choice | None:
         else:
             positions[queue] = position + queue.size_of(place)
     return choice
+
+
+def _one_by_one(start_ns: int, queues: list[RequestQueue]) -> _Choice | None:
+    """Choose the most urgent request alone, if all fit one after the other and not in batches.
+
+    A batch as large as its own head allows may be too long for the head of another model.
+    """
+    end_ns = start_ns
+    urgent = [(key, queue) for queue in queues for key in queue.keys]
+    for key, queue in sorted(urgent, key=lambda one: one[0]):
+        end_ns += queue.latency.uppers[0] + queue.overhead_ns
+        if end_ns - queue.overhead_ns > key >> KEY_SHIFT:
+            return None
+    first = min(queues, key=lambda one: one.keys[0])
+    return _Choice(first, 0)
 
 
 def _richest(start_ns: int, queues: list[RequestQueue]) -> _Choice:

@@ -83,7 +83,9 @@ def test_rows_carry_a_checksum_and_what_one_searches_for(tmp_path: Path) -> None
 
 def test_reads_see_only_what_is_committed(tmp_path: Path) -> None:
     async def work() -> None:
-        async with Journal(tmp_path / "j.db", JournalConfig(commit_interval=50_000_000)) as journal:
+        async with Journal(
+            tmp_path / "j.db", JournalConfig(commit_interval=20_000_000_000)
+        ) as journal:
             append(journal, 5)
             assert await journal.read_signals(journal.epoch, 1, 10) == []
             await journal.flush()

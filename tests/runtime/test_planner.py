@@ -136,6 +136,15 @@ def test_what_all_fits_is_all_met(asked: Asked) -> None:
         assert all(finish_ns <= request.deadline_ns for request in plan.batch)
 
 
+def test_batch_that_would_be_too_long_for_another_model_is_taken_one_by_one() -> None:
+    planner, queues = planner_of(3)
+    asked_of(planner, queues, [(0, 12, 5), (1, 5, 5), (1, 15, 5)])
+    plans = drained(planner, queues, NOW)
+    first = next(plan for _, plan in plans if plan.batch)
+    assert (first.model, len(first.batch)) == (1, 1)
+    assert not any(plan.dropped for _, plan in plans)
+
+
 def test_tight_head_gets_the_batch_that_its_deadline_allows() -> None:
     planner, queues = planner_of()
     asked_of(planner, queues, [(0, 11, 5), *[(0, 60, 5)] * 20])
