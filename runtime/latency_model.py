@@ -12,7 +12,7 @@ _KEPT: Final = 0.98
 """Weight of a run in the line after each further run."""
 _NEWEST: Final = 0.1
 """Least weight of the newest run in a bucket's average."""
-_LEARNT_RUNS: Final = 8
+_LEARNT_RUNS: Final = 4
 """Runs of a bucket after which an outlier is recognised as one."""
 _OUTLIER: Final = 4.0
 """A run counts at most as so many times its prediction: one pause does not move the average."""
