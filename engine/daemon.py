@@ -16,7 +16,7 @@ from engine.config import Config
 from engine.core.records import Instruments
 from engine.ingest import Ingest
 from engine.journal import Journal
-from engine.latency_log import LatencyLog
+from engine.latency_log import LatencyLog, no_models
 from engine.model_control import ModelControl
 from engine.recorder import Recorder
 from engine.rehearsal import Rehearsal
@@ -58,13 +58,14 @@ class Engine:
         self._clock = WallClock()
         self._histograms = StageHistograms()
         self._watch = LoopWatch(StallMeter(self.config.engine.stall_budget))
+        self._models = ModelControl(blueprint, self._on_halt) if blueprint.models else None
         self._latency_log = LatencyLog(
             self.config.engine.hlog,
             self.config.engine.hlog_interval,
             self._histograms,
             self._watch.meter,
+            self._models.histograms if self._models is not None else no_models,
         )
-        self._models = ModelControl(blueprint, self._on_halt) if blueprint.models else None
         self._stack = contextlib.AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self.ready_s = 0.0

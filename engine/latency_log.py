@@ -4,12 +4,14 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 from latency.counts import StageCounts, StageSummary, merge_all
 from latency.histogram import StageHistograms
 from latency.hlog import HlogWriter
+from latency.stages import model_stage
 from latency.stall import StallMeter
 
 _log = logging.getLogger(__name__)
@@ -17,6 +19,13 @@ RECENT_NS: Final = 60_000_000_000
 _NS_PER_S: Final = 1_000_000_000
 
 Parts = dict[str, StageCounts]
+ModelTimes = Mapping[tuple[str, str], StageHistograms]
+"""Histograms by model and device."""
+
+
+def no_models() -> ModelTimes:
+    """Return nothing: there are no models."""
+    return {}
 
 
 class LatencyLog:
@@ -29,6 +38,8 @@ class LatencyLog:
         interval_ns: Length of an interval.
         histograms: The stages.
         meter: The loop's lateness.
+        models: Returns the histograms of models, which may become more while the engine runs;
+            their stages are told as ``queue:MODEL@DEVICE`` and ``inference:MODEL@DEVICE``.
 
     Attributes:
         recent: Each stage over about the last minute, as of the last interval.
@@ -41,6 +52,7 @@ class LatencyLog:
         interval_ns: int,
         histograms: StageHistograms,
         meter: StallMeter,
+        models: Callable[[], ModelTimes] = no_models,
     ) -> None:
         self.recent: dict[str, StageSummary] = {}
         self.failed = ""
@@ -48,6 +60,7 @@ class LatencyLog:
         self._interval_ns = interval_ns
         self._histograms = histograms
         self._meter = meter
+        self._models = models
         self._kept: deque[Parts] = deque(maxlen=max(1, RECENT_NS // interval_ns))
 
     async def run(self) -> None:
@@ -69,12 +82,24 @@ class LatencyLog:
                 writer.close()
 
     def _take(self) -> Parts:
-        parts = {**self._histograms.take_interval(), **self._meter.take_interval()}
+        parts = {
+            **self._histograms.take_interval(),
+            **self._meter.take_interval(),
+            **self._take_models(),
+        }
         self._kept.append(parts)
         self.recent = {
-            stage: merge_all([kept[stage] for kept in self._kept]).summary() for stage in parts
+            stage: merge_all([kept[stage] for kept in self._kept if stage in kept]).summary()
+            for stage in parts
         }
         return parts
+
+    def _take_models(self) -> Parts:
+        return {
+            model_stage(stage, model, device): counts
+            for (model, device), histograms in self._models().items()
+            for stage, counts in histograms.take_interval().items()
+        }
 
     def _open(self, began_ns: int) -> HlogWriter | None:
         if self._path is None:

@@ -6,7 +6,7 @@ them into the batch's own buffer.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -16,6 +16,7 @@ import numpy as np
 from engine.core.candidates import Candidate
 from engine.core.models import Failure, Floats, Score
 from engine.judge import Origin
+from latency.histogram import StageHistograms
 from runtime.asking import Answer, Ask
 from strategies.kernel import Kernel
 from strategies.score_rule import ScoreRule
@@ -64,6 +65,10 @@ class Asking(Protocol):
 
     def ask(self, asks: Sequence[Ask]) -> Sequence[Answer | None]:
         """Return what was answered at once, None where the answer comes later."""
+        ...
+
+    def histograms(self) -> Mapping[tuple[str, str], StageHistograms]:
+        """Return the stages ``queue`` and ``inference`` by model and device."""
         ...
 
 

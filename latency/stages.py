@@ -24,3 +24,11 @@ class Stage(IntEnum):
 
 STAGES: Final[tuple[str, ...]] = tuple(stage.name.lower() for stage in Stage)
 """Their names as histograms, logs and reports show them."""
+
+MODEL_STAGES: Final = ("queue", "inference")
+"""What every model has on every device: a request's wait for its batch, and its batch's run."""
+
+
+def model_stage(stage: str, model: str, device: str) -> str:
+    """Return the name under which a model's stage on a device is logged: ``queue:tcn@cpu``."""
+    return f"{stage}:{model}@{device}"

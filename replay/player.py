@@ -19,7 +19,7 @@ from engine.core.signals import Signal
 from feeds.log_reader import LogReader
 from latency.counts import StageSummary
 from latency.histogram import StageHistograms
-from latency.stages import Stage
+from latency.stages import Stage, model_stage
 from replay.bursts import Burst, LogBursts, MergedBursts, count_instruments, count_records
 from replay.digest import Collector
 from replay.pacing import Pacer
@@ -55,7 +55,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a replay; ``as_dict`` is what ``--json`` prints."""
+    """What came of a replay; ``as_dict`` is what ``--json`` prints.
+
+    Latencies are true times, on whatever clock the replay judges. A model's stage ``inference`` is
+    how long its runs took, which the virtual clock does not see.
+    """
 
     ticks: int
     heartbeats: int
@@ -213,7 +217,6 @@ class _Player:
 
     def _result(self, wall_s: float) -> Result:
         pipeline, collector = self.pipeline, self.collector
-        summary = self.histograms.summary()
         bars = pipeline.kernel.bars_closed()
         return Result(
             ticks=self.done - self.heartbeats - self.gap_rows - self.bar_records,
@@ -231,5 +234,17 @@ class _Player:
             unmatched_strategies=pipeline.unmatched() if pipeline.symbols else [],
             digest=collector.digest(),
             wall_s=wall_s,
-            latency=summary,
+            latency={**self.histograms.summary(), **self._model_latency()},
         )
+
+    def _model_latency(self) -> dict[str, StageSummary]:
+        """Return how long models ran, by ``inference:MODEL@DEVICE``; nothing queues in a replay."""
+        desk = self.pipeline.desk
+        if desk is None:
+            return {}
+        return {
+            model_stage(stage, model, device): summary
+            for (model, device), histograms in desk.inference.histograms().items()
+            for stage, summary in histograms.summary().items()
+            if summary.count
+        }

@@ -15,6 +15,7 @@ import numpy as np
 from engine.core.errors import DeviceError
 from engine.core.models import Backend, Failure, Floats, LoadedModel, LoadOptions
 from latency.histogram import StageHistograms
+from latency.stages import MODEL_STAGES
 from runtime.asking import Answer, Ask, Gather
 from runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from runtime.bundle import Bundle
@@ -22,8 +23,7 @@ from runtime.config import ModelConfig
 from runtime.scoring import Scorer, make_scorer
 
 DEVICE: Final = "cpu"
-STAGES: Final = ("queue", "inference")
-_INFERENCE: Final = STAGES.index("inference")
+_INFERENCE: Final = MODEL_STAGES.index("inference")
 
 
 def finite_rows(rows: Floats) -> list[bool]:
@@ -45,7 +45,7 @@ class _Direct:
         self.bucket = loaded.buckets[0]
         self.staging = loaded.staging(self.bucket)
         self.scorer: Scorer = make_scorer(config.name, bundle, loaded)
-        self.histograms = StageHistograms(STAGES)
+        self.histograms = StageHistograms(MODEL_STAGES)
         self.scores = 0
         self.failures: dict[Failure, int] = {}
 

@@ -4,11 +4,11 @@ from typing import Any, Final
 
 from engine.core.models import Failure, LoadedModel
 from latency.histogram import StageHistograms
+from latency.stages import MODEL_STAGES
 from runtime.request_queue import RequestQueue
 
-STAGES: Final = ("queue", "inference")
-QUEUE: Final = STAGES.index("queue")
-INFERENCE: Final = STAGES.index("inference")
+QUEUE: Final = MODEL_STAGES.index("queue")
+INFERENCE: Final = MODEL_STAGES.index("inference")
 
 
 class ModelCounts:
@@ -73,8 +73,8 @@ class HostedModel:
         name: What people call it.
         loaded: What runs it.
         queue: Its requests, and its latency model.
-        counts: What was done; goes on when the model is swapped.
-        histograms: Stages ``queue`` and ``inference``; go on when the model is swapped.
+        counts: What was done; the lane's, and goes on when the model is swapped or comes back.
+        histograms: Stages ``queue`` and ``inference``; likewise.
         inline: Predicted to be faster than a hop to the device's thread.
         slot: Staging buffer of its next batch for the thread.
         in_flight: Batches of it handed over and not yet back.
@@ -92,15 +92,15 @@ class HostedModel:
         name: str,
         loaded: LoadedModel,
         queue: RequestQueue,
-        counts: ModelCounts | None = None,
-        histograms: StageHistograms | None = None,
+        counts: ModelCounts,
+        histograms: StageHistograms,
     ) -> None:
         self.model = model
         self.name = name
         self.loaded = loaded
         self.queue = queue
-        self.counts = counts or ModelCounts()
-        self.histograms = histograms or StageHistograms(STAGES)
+        self.counts = counts
+        self.histograms = histograms
         self.inline = False
         self.slot = 0
         self.in_flight = 0

@@ -15,8 +15,9 @@ import numpy as np
 from engine.core.errors import DeviceError
 from engine.core.models import Failure, Floats, LoadedModel
 from latency.histogram import StageHistograms
+from latency.stages import MODEL_STAGES
 from runtime.executors import DEPTH, Clock, Executor, Inline, Job
-from runtime.hosted import INFERENCE, QUEUE, HostedModel
+from runtime.hosted import INFERENCE, QUEUE, HostedModel, ModelCounts
 from runtime.latency_model import LatencyModel
 from runtime.planner import Plan, Planner
 from runtime.request_queue import Request
@@ -115,6 +116,7 @@ class Lane:
         self._inline_below_ns = inline_below_ns
         self._on_health = on_health
         self._hosted: dict[int, HostedModel] = {}
+        self._records: dict[str, tuple[ModelCounts, StageHistograms]] = {}
         self._free_ns = 0
         self._pumping = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -167,15 +169,10 @@ class Lane:
         latency = latency or LatencyModel(loaded.buckets)
         overhead_ns = _THREAD_OVERHEAD_NS if self._executor.threaded else _INLINE_OVERHEAD_NS
         queue = self.planner.attach(model, latency, slo_ns, overhead_ns)
-        old = self._hosted.get(model)
-        hosted = HostedModel(
-            model,
-            name or str(model),
-            loaded,
-            queue,
-            old.counts if old else None,
-            old.histograms if old else None,
-        )
+        name = name or str(model)
+        if name not in self._records:
+            self._records[name] = ModelCounts(), StageHistograms(MODEL_STAGES)
+        hosted = HostedModel(model, name, loaded, queue, *self._records[name])
         hosted.inline = 0 < latency.predicted[0] <= self._inline_below_ns
         self._hosted[model] = hosted
 
@@ -226,8 +223,8 @@ class Lane:
         return {one.name: one.counts.as_dict() for one in self._hosted.values()}
 
     def histograms(self) -> dict[str, StageHistograms]:
-        """Return the stages ``queue`` and ``inference``, by the name of the model."""
-        return {one.name: one.histograms for one in self._hosted.values()}
+        """Return the stages ``queue`` and ``inference`` by model, of all that ever was here."""
+        return {name: histograms for name, (_, histograms) in self._records.items()}
 
     def latency(self, model: int) -> LatencyModel:
         """Return what was learnt of an attached model."""

@@ -16,6 +16,7 @@ from engine.core.models import Failure, Score
 from engine.core.records import TickKind
 from engine.core.signals import Signal
 from engine.model_desk import Pending
+from latency.histogram import StageHistograms
 from replay.digest import Collector
 from runtime.asking import Answer, Ask
 from runtime.manifest import Clock
@@ -106,6 +107,9 @@ class Later:
     def ask(self, asks: Sequence[Ask]) -> list[Answer | None]:
         self.asks.extend(asks)
         return [None] * len(asks)
+
+    def histograms(self) -> dict[tuple[str, str], StageHistograms]:
+        return {}
 
 
 SURE = Score((0.1, 0.1, 0.8), "tiny", "tiny@1-0", "test", "cpu", "fp32", 1, 5, 7)

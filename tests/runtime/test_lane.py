@@ -176,6 +176,19 @@ def test_detached_model_gives_back_what_waited() -> None:
     assert rig.ask(clock.now_ns + 10 * MS) is Failure.UNAVAILABLE
 
 
+def test_times_of_a_model_that_left_are_kept_and_go_on_when_it_is_back() -> None:
+    clock = HandClock()
+    rig = served(clock, SumModel())
+    for runs in (1, 2):
+        rig.ask(clock.now_ns + 10 * MS)
+        rig.lane.pump()
+        rig.lane.detach(0)
+        totals = {s: one.total for s, one in rig.lane.histograms()["sum"].cumulative().items()}
+        assert totals == {"queue": runs, "inference": runs}
+        rig.lane.attach(0, SumModel(), name="sum")
+    assert rig.lane.counts()["sum"]["answered"] == 2
+
+
 def test_who_is_answered_may_ask_again() -> None:
     clock = HandClock()
     left = [3]
