@@ -169,10 +169,14 @@ class Inference:
     def fault(self, device: str, kind: str | None) -> dict[str, Any]:
         """Break a device on purpose (raise, hang, late, nan), or mend it with None.
 
+        Args:
+            device: Its name, or ``backend@device`` for one library on it.
+            kind: The fault.
+
         Raises:
             ConfigError: there is no such device, or no such fault.
         """
-        known = sorted(self._lanes.told())
+        known = sorted(self._lanes.breakable())
         if device not in known:
             expected = f"devices in use are: {', '.join(known) or 'none'}"
             raise ConfigError("command", "device", device, expected)

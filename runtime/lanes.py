@@ -16,7 +16,7 @@ from runtime.direct import finite_rows
 from runtime.executors import DeviceThread
 from runtime.faults import Fault, FaultSwitch, FaultyModel
 from runtime.lane import BatchFacts, Lane, OnDone
-from runtime.loading import HOST
+from runtime.loading import is_host
 from runtime.planner import Planner
 from runtime.request_queue import Request
 from runtime.served import Form, ModelRequest, Role
@@ -33,7 +33,7 @@ class Lanes:
         clock: Monotonic, nanoseconds.
 
     Attributes:
-        switches: Fault switches by device, made when first turned.
+        switches: Fault switches by device or ``backend@device``, made when first turned.
     """
 
     def __init__(
@@ -67,16 +67,16 @@ class Lanes:
 
     def put(self, form: Form) -> None:
         """Let a form answer from now on, in place of the one of its key, whose queue it gets."""
-        switch = self.switches.get(form.lane.device)
-        is_broken = switch is not None and switch.fault is not None
+        loaded = form.loaded
+        switch = self.switch_of(loaded.backend, loaded.device)
         form.lane.attach(
             form.key,
-            FaultyModel(form.loaded, switch) if switch is not None and is_broken else form.loaded,
+            loaded if switch is None else FaultyModel(loaded, switch),
             name=form.name,
             slo_ns=form.slo_ns,
             # Nothing learnt: a broken model never runs on the loop thread before it has proven
             # to be fast, and one that hangs never does.
-            latency=None if is_broken else form.latency,
+            latency=form.latency if switch is None else None,
         )
         self._forms[form.lane.device, form.key] = form
 
@@ -90,11 +90,26 @@ class Lanes:
             waited_ns = self._clock() - request.submitted_ns
             self._on_done(request, None, failure, BatchFacts(0, 0, waited_ns, 0, device))
 
-    def turn(self, device: str, fault: Fault | None) -> int:
-        """Break a device or mend it; return how many forms are on it."""
-        switch = self.switches.setdefault(device, FaultSwitch())
+    def switch_of(self, backend: str, device: str) -> FaultSwitch | None:
+        """Return the turned switch that breaks a backend on a device, None if neither is broken."""
+        for name in (device, f"{backend}@{device}"):
+            switch = self.switches.get(name)
+            if switch is not None and switch.fault is not None:
+                return switch
+        return None
+
+    def breakable(self) -> set[str]:
+        """Return what can be broken: devices, and backends on them, that are or were in use."""
+        loaded = [form.loaded for form in self._forms.values()]
+        devices = {one.device for one in loaded}
+        on_them = {f"{one.backend}@{one.device}" for one in loaded}
+        return devices | on_them | set(self.switches)
+
+    def turn(self, name: str, fault: Fault | None) -> int:
+        """Break or mend a device, or one backend on it; return how many forms are on it."""
+        switch = self.switches.setdefault(name, FaultSwitch())
         switch.turn(fault)
-        forms = self.on(device)
+        forms = [form for form in self._forms.values() if name in _names(form)]
         for form in forms:
             self.put(form)
         return len(forms)
@@ -127,15 +142,17 @@ class Lanes:
             partial(self._fill, device),
             self._on_done,
             self._clock,
-            inline_below_ns=config.inline_below if device == HOST else 0,
+            inline_below_ns=config.inline_below if is_host(device) else 0,
             on_health=self._on_health,
         )
 
     def _told(self, lane: Lane) -> dict[str, Any]:
-        planner, switch = lane.planner, self.switches.get(lane.device)
+        planner = lane.planner
+        names = {lane.device, *(name for form in self.on(lane.device) for name in _names(form))}
+        faults = [self.switches[name].fault for name in sorted(names & self.switches.keys())]
         return {
             "lost": lane.lost,
-            "fault": switch.fault.value if switch is not None and switch.fault else "",
+            "fault": next((fault.value for fault in faults if fault is not None), ""),
             "queued": planner.queued,
             "refused_full": planner.refused_full,
             "refused_late": planner.refused_late,
@@ -167,6 +184,12 @@ class Lanes:
                 found = list(self._gather(form.model, [request.context], row))
                 there += _only_numbers([request], found, row)
         return there
+
+
+def _names(form: Form) -> tuple[str, str]:
+    """Return what breaks a form: its device, or its backend there."""
+    loaded = form.loaded
+    return loaded.device, f"{loaded.backend}@{loaded.device}"
 
 
 def _only_numbers(requests: list[Request], there: list[bool], rows: Floats) -> list[bool]:

@@ -23,8 +23,23 @@ from runtime.parity import check_loaded
 from runtime.served import Form, Learnt, Place
 
 HOST: Final = "cpu"
+_HOST_BACKEND: Final = "onnxruntime"
 LOAD_LIMIT_S: Final = 600.0
 """A device may have to compile a model first."""
+
+
+def lane_name(backend: str, device: str) -> str:
+    """Return which lane serves a device to a backend.
+
+    A device belongs to one thread, whichever libraries use it. The processor belongs to nobody:
+    there each library has a thread of its own, so that one that hangs takes no other with it.
+    """
+    return device if device != HOST or backend == _HOST_BACKEND else f"{backend}@{HOST}"
+
+
+def is_host(lane: str) -> bool:
+    """Return whether a lane is one of the processor's, where any thread may call a library."""
+    return lane.rpartition("@")[2] == HOST
 
 
 class Loaded(NamedTuple):
@@ -76,7 +91,8 @@ class Loader:
     Args:
         config: What all models share.
         lane_of: Returns a device's lane, started.
-        switches: Fault switches by device; a form on a broken device is loaded broken.
+        switch_of: Returns the turned fault switch of a backend and device, None if neither is
+            broken; a form on a broken device is loaded broken.
         on_evicted: Hears which forms had to go, by cache key; they are closed here.
 
     Attributes:
@@ -88,13 +104,13 @@ class Loader:
         self,
         config: InferenceConfig,
         lane_of: Callable[[str], Lane],
-        switches: dict[str, FaultSwitch],
+        switch_of: Callable[[str, str], FaultSwitch | None],
         on_evicted: Callable[[object], None],
     ) -> None:
         self.cache = ModelCache(config.memory_budget_bytes)
         self._config = config
         self._lane_of = lane_of
-        self._switches = switches
+        self._switch_of = switch_of
         self._on_evicted = on_evicted
         self.unclosed = 0
         self._closing: set[asyncio.Future[Any]] = set()
@@ -158,9 +174,9 @@ class Loader:
         *,
         evict: bool,
     ) -> Form:
-        lane = self._lane_of(device)
+        lane = self._lane_of(lane_name(backend.name, device))
         options = LoadOptions(buckets_of(place.config.max_batch), cache=self._config.cache)
-        switch = self._switches.get(device)
+        switch = self._switch_of(backend.name, device)
         work = partial(load_form, bundle, backend, file, device, options, switch)
         loaded, learnt = await self._owned(lane, work)
         is_reference = _is_reference(bundle, backend, file, device)
@@ -174,7 +190,7 @@ class Loader:
         if lane.lost:
             raise DeviceError(f"{lane.device} does not answer")
         call: Awaitable[Loaded]
-        call = asyncio.to_thread(work) if lane.device == HOST else lane.call(work)
+        call = asyncio.to_thread(work) if is_host(lane.device) else lane.call(work)
         try:
             async with asyncio.timeout(LOAD_LIMIT_S):
                 return await call
@@ -189,7 +205,7 @@ class Loader:
         admission = cache.admit(form.cache_key, loaded)
         for key, old in admission.evicted:
             self._on_evicted(key)
-            self._close(self._lane_of(old.device), old)
+            self._close(self._lane_of(lane_name(old.backend, old.device)), old)
         if not admission.admitted:
             self._close(form.lane, loaded)
             raise DeviceError(f"{form.lane.device}: {admission.problem}")

@@ -71,7 +71,7 @@ class Placer:
         ]
         self.opinions = [Opinions(model.config, model.index) for model in self.models]
         self.lanes = lanes
-        self.loader = Loader(config, lanes.of, lanes.switches, self.on_evicted)
+        self.loader = Loader(config, lanes.of, lanes.switch_of, self.on_evicted)
         self._config = config
         self._clock = clock
         self._on_event = on_event
