@@ -200,11 +200,16 @@ def test_whatever_happens_no_device_is_back_within_the_hold(
 ) -> None:
     ladder = make_ladder()
     left_ns: dict[str, int] = {}
-    for transition in walk(ladder, taken):
-        if transition.cause is Cause.RECOVERED:
-            assert transition.at_ns - left_ns[transition.after] >= POLICY.hold_ns
-        else:
-            left_ns[transition.before] = transition.at_ns
+    at = 0
+    for wait_ns, rung, what in taken:
+        at += wait_ns
+        before = {name: ladder.standing(name) for name in ladder.rungs}
+        walk(ladder, [(at, rung, what)])
+        for name, standing in before.items():
+            if standing is not Standing.LEFT and ladder.standing(name) is Standing.LEFT:
+                left_ns[name] = at
+            elif standing is Standing.LEFT and ladder.standing(name) is Standing.READY:
+                assert at - left_ns[name] >= POLICY.hold_ns
 
 
 @given(steps)
