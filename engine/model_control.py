@@ -78,6 +78,15 @@ class ModelControl:
         """Return what serves, and how, by model."""
         return self.inference.status()
 
+    def problems(self) -> list[str]:
+        """Return which models have no device left, and who is silent because of it."""
+        found = []
+        for name, reasons in self.inference.unserved().items():
+            askers = [one.name for one in self._blueprint.rules if name in (one.model, one.confirm)]
+            who = f"strategies {', '.join(askers)} are silent" if askers else "no strategy asks it"
+            found.append(f"model {name}: no device left, {who} ({reasons})")
+        return found
+
     def histograms(self) -> Mapping[tuple[str, str], StageHistograms]:
         """Return queue and inference times by model and device."""
         return self.inference.histograms()

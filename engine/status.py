@@ -73,6 +73,8 @@ class StatusBoard:
         if gate.state is not RiskState.ACTIVE:
             found.append(f"the risk gate is {gate.state.value}")
         found += [*gate.problems, *self._unmatched()]
+        if self._models is not None:
+            found += self._models.problems()
         recorder = self._ingest.recorder
         if recorder is not None and recorder.failed:
             found.append(f"recording ended: {recorder.failed}")

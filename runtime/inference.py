@@ -127,6 +127,17 @@ class Inference:
             "second_answers_left_out": self._seconds.left_out,
         }
 
+    def unserved(self) -> dict[str, str]:
+        """Return the models that no device serves, each with what is wrong with its devices."""
+        return {
+            model.name: "; ".join(
+                f"{rung['rung']} is {rung['standing']}: {rung['detail']}"
+                for rung in model.ladder.told()
+            )
+            for model in self._models
+            if model.current is None
+        }
+
     def histograms(self) -> dict[tuple[str, str], StageHistograms]:
         """Return the stages ``queue`` and ``inference`` by model and device."""
         return self._lanes.histograms()
