@@ -39,7 +39,6 @@ class ModelControl:
         self._blueprint = blueprint
         self._on_fault = on_fault
         self._pipeline: Pipeline | None = None
-        self._incoming: dict[str, Bundle] = {}
         self._busy = False
         self.inference: Inference
 
@@ -122,11 +121,7 @@ class ModelControl:
             return await self.inference.shadow(message.model, path)
         if path is None:
             raise ConfigError("command", "value", "", "give the directory of a bundle")
-        self._incoming[message.model] = Bundle.open(path)
-        try:
-            return await self.inference.swap(message.model, path)
-        finally:
-            self._incoming.pop(message.model, None)
+        return await self.inference.swap(message.model, path)
 
     def _play_fault(self, device: str, kind: str) -> Mapping[str, Any]:
         if not self._blueprint.config.inference.allow_faults:
@@ -146,8 +141,8 @@ class ModelControl:
             self._on_fault(f"{type(error).__name__}: {error}")
 
     def _on_event(self, event: ModelEvent) -> None:
-        if event.kind == SWAPPED and event.model in self._incoming:
-            self._refit(event.model, self._incoming.pop(event.model))
+        if event.kind == SWAPPED:
+            self._refit(event.model, self.inference.bundle_of(event.model))
         self._journal(event.kind, {"model": event.model, **event.fields})
 
     def _refit(self, name: str, bundle: Bundle) -> None:

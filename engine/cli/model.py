@@ -1,4 +1,4 @@
-"""``heqis model``: check bundles, list those of a configuration, build forms for other devices."""
+"""``heqis model``: check bundles, list those of a configuration or engine, build further forms."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from engine.cli.common import AsJson, ConfigFiles, print_json
+from engine.cli.model_live import add_commands
 from engine.core.errors import CheckFailedError, ConfigError, HeqisError
 from engine.core.models import Precision
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from runtime.bundle import Bundle
     from runtime.config import ModelConfig
 
-_HELP: Final = """Model bundles: check, list, build forms for devices.
+_HELP: Final = """Model bundles: check, list, build forms for devices, swap in a running engine.
 
 Example: heqis model check models/demo-tcn -c configs/demo.toml
 """
@@ -27,6 +28,7 @@ def register(app: typer.Typer) -> None:
     group.command(name="check")(check)
     group.command(name="list")(list_models)
     group.command(name="build")(build)
+    add_commands(group)
     app.add_typer(group, name="model")
 
 
@@ -70,15 +72,30 @@ def check(
         raise CheckFailedError(f"{bundle}: no form of it can be run here, so nothing was compared")
 
 
-def list_models(config: ConfigFiles = None, json: AsJson = False) -> None:
+def list_models(
+    config: ConfigFiles = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="List those of the engine that listens there, as ws://127.0.0.1:8765.",
+            show_default=False,
+        ),
+    ] = None,
+    json: AsJson = False,
+) -> None:
     """List the models of a configuration: bundle, features, forms, where each may run.
 
-    A bundle that cannot be used is listed with the reason.
+    A bundle that cannot be used is listed with the reason. With --url: the models of a running
+    engine, what serves each on which device, how fast, and how its candidate and precision do.
 
     Example: heqis model list -c configs/demo.toml
     """
-    from engine.cli.model_text import print_models
+    from engine.cli.model_text import print_models, print_served
 
+    if url is not None:
+        served = _served(url)
+        print_json(served) if json else print_served(served)
+        return
     models = [_model_facts(entry, loaded) for loaded in [_load(config)] for entry in loaded.models]
     print_json({"models": models}) if json else print_models(models)
 
@@ -140,6 +157,15 @@ def read_batches(text: str) -> tuple[int, ...]:
         expected = f"give numbers from 1 to {MAX_BATCH} with commas, as in 1,8,32"
         raise ConfigError("heqis model build", "--batch", text, expected)
     return tuple(sorted({int(part) for part in parts}))
+
+
+def _served(url: str) -> dict[str, Any]:
+    import asyncio
+
+    from engine.operating import read_status
+
+    served: dict[str, Any] = asyncio.run(read_status(url)).get("models", {})
+    return served
 
 
 def _load(files: list[Path] | None) -> "Config":

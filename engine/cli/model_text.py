@@ -1,11 +1,13 @@
 """What ``heqis model`` prints for people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from latency.report import format_ns
 
 _STYLES: Final = {"passed": "green", "failed": "bold red"}
 
@@ -55,6 +57,43 @@ def print_models(models: Sequence[dict[str, Any]]) -> None:
             ("asked by", ", ".join(model["asked_by"]) or "no strategy"),
         ]
         console.print(_pairs(rows))
+
+
+def print_served(models: Mapping[str, Any]) -> None:
+    """Print what a running engine tells of its models."""
+    console = Console(soft_wrap=True)
+    served = models.get("serving", {}).get("models", {})
+    if not served:
+        console.print("the engine has no models")
+        return
+    for name, model in served.items():
+        console.print(f"[bold]{escape(name)}[/]  {escape(model['bundle'])}", highlight=False)
+        rows = [(_standing(rung), f"{rung['rung']}: {rung['detail']}") for rung in model["rungs"]]
+        rows += [("scores", f"{model['scores']:,}, swapped {model['swaps']} times")]
+        rows += [(f"no score: {why}", f"{count:,}") for why, count in model["failures"].items()]
+        rows += [
+            (f"{stage} on {where.rpartition('/')[2]}", _times(times))
+            for where, stages in models["latency"].items()
+            if where.rpartition("/")[0] == name
+            for stage, times in stages.items()
+        ]
+        rows += [
+            (key, ", ".join(f"{part} {value}" for part, value in model[key].items()))
+            for key in ("shadow", "watch")
+            if model[key]
+        ]
+        console.print(_pairs(rows))
+
+
+def _standing(rung: Mapping[str, Any]) -> str:
+    return "serves" if rung["serves"] else str(rung["standing"])
+
+
+def _times(stage: Mapping[str, int]) -> str:
+    if not stage["count"]:
+        return "-"
+    shown = ", ".join(f"{name} {format_ns(stage[name])}" for name in ("p50", "p99", "max"))
+    return f"{shown} of {stage['count']:,}"
 
 
 def _input_text(facts: dict[str, Any]) -> str:

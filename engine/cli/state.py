@@ -1,6 +1,5 @@
 """``heqis state``: the operator's hand on the risk gate."""
 
-import asyncio
 from enum import StrEnum
 from typing import Annotated
 
@@ -31,30 +30,13 @@ def state(
 
     Example: heqis state halted
     """
-    previous = asyncio.run(_ask(url, wanted.value))
+    import asyncio
+
+    from engine.operating import set_state
+    from engine.stream_messages import SetState
+
+    previous = asyncio.run(set_state(url, SetState(state=wanted.value))).previous
     if json:
         print_json({"state": wanted.value, "previous": previous})
         return
     typer.echo(f"the risk gate is {wanted.value}; it was {previous}")
-
-
-async def _ask(url: str, wanted: str) -> str:
-    import msgspec
-    from websockets.asyncio.client import connect
-    from websockets.exceptions import InvalidHandshake, WebSocketException
-
-    from engine.core.errors import StreamError
-    from engine.stream_messages import ErrorMessage, SetState, StateMessage, decode_server
-
-    try:
-        async with asyncio.timeout(10), connect(url, compression=None) as connection:
-            await connection.send(msgspec.json.encode(SetState(state=wanted)), text=True)  # type: ignore[arg-type]  # an enum's text
-            async for data in connection:
-                message = decode_server(data)
-                if isinstance(message, StateMessage):
-                    return message.previous
-                if isinstance(message, ErrorMessage):
-                    raise StreamError(f"{url}: {message.message}")
-    except (OSError, InvalidHandshake, WebSocketException, TimeoutError) as error:
-        raise StreamError(f"{url}: no engine answers there: {error}") from error
-    raise StreamError(f"{url}: the engine closed the connection")
