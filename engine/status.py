@@ -72,9 +72,7 @@ class StatusBoard:
             found.append("no data lately")
         if gate.state is not RiskState.ACTIVE:
             found.append(f"the risk gate is {gate.state.value}")
-        found += [*gate.problems, *self._unmatched()]
-        if self._models is not None:
-            found += self._models.problems()
+        found += [*gate.problems, *self._unmatched(), *self._silent()]
         recorder = self._ingest.recorder
         if recorder is not None and recorder.failed:
             found.append(f"recording ended: {recorder.failed}")
@@ -87,6 +85,9 @@ class StatusBoard:
         pipeline = self._ingest.pipeline
         names = pipeline.unmatched() if pipeline.symbols else []
         return [f"strategy {name}: its patterns match no instrument" for name in names]
+
+    def _silent(self) -> list[str]:
+        return [] if self._models is None else self._models.problems()
 
     def health(self) -> Health:
         """Answer ``GET /health``."""
