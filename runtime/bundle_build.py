@@ -75,8 +75,10 @@ def build_forms(
     bundle.tolerance(options.precision)
     with tempfile.TemporaryDirectory(prefix="heqis-build-") as directory:
         out_dir = Path(directory)
-        made = build(bundle, out_dir, options)
-        results = [result for file in made for result in check_file(bundle, file, backends)]
+        results: list[FormCheck] = []
+        made = build(bundle, out_dir, options._replace(on_check=results.append))
+        for file in made:
+            results += check_file(bundle, file, backends)
         failed = [result for result in results if result.verdict == "failed"]
         if failed:
             first = failed[0]

@@ -57,13 +57,17 @@ def state_shape(param: str, shape: ModelShape) -> str:
 def find_tool(said: Path | None) -> Path:
     """Return pnnx's program: the one said, that of the installed wheel, or one on the path.
 
+    A script in an environment's ``bin``, or its Python, stands for the program that the wheel
+    brought there: the script itself wants torch.
+
     Raises:
         DeviceError: it is not there.
     """
     if said is not None:
-        if said.exists():
-            return said.absolute()
-        raise DeviceError(f"{said} is not there; give pnnx's program with --tool")
+        if not said.exists():
+            raise DeviceError(f"{said} is not there; give pnnx's program with --tool")
+        brought = said.absolute().parent.parent.glob(f"lib/python3*/site-packages/{_TOOL}/{_TOOL}")
+        return next(brought, said.absolute())
     spec = find_spec(_TOOL)
     places = [] if spec is None else [Path(each) for each in spec.submodule_search_locations or ()]
     inside = [place / _TOOL for place in places if (place / _TOOL).is_file()]

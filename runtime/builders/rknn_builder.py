@@ -4,7 +4,6 @@ Targets are chips: ``rk3568``, ``rk3588`` and the others of ``CHIPS``. The NPU c
 INT8, one window at a time.
 """
 
-import logging
 from pathlib import Path
 from typing import Final
 
@@ -13,12 +12,14 @@ from engine.core.models import ModelFile, Precision
 from runtime.builders.calibration import calibration_rows
 from runtime.builders.options import BuildOptions
 from runtime.bundle import Bundle
+from runtime.bundle_check import FormCheck
 from runtime.onnx_precision import input_name
 from runtime.parity import compare
 from runtime.rknn_toolkit import Toolkit, make_environment
 
 CHIPS: Final = ("rk3562", "rk3566", "rk3568", "rk3576", "rk3588")
-_log: Final = logging.getLogger(__name__)
+SIMULATOR: Final = "rknn-simulator"
+"""What the toolkit's simulator is called beside the backends."""
 
 
 def build(bundle: Bundle, out_dir: Path, options: BuildOptions) -> list[ModelFile]:
@@ -50,10 +51,11 @@ def build(bundle: Bundle, out_dir: Path, options: BuildOptions) -> list[ModelFil
     if not path.exists():
         raise BundleError(reference.path, f"rknn-toolkit2 wrote no {path.name}")
     report = compare(answers, vectors.outputs, bundle.tolerance(precision))
-    _log.info("%s on the simulator: %s", path.name, report)
     if not report.passed:
         raise CheckFailedError(f"{path.name} on the simulator: {report}")
-    return [ModelFile(path, "rknn", precision, 1)]
+    made = ModelFile(path, "rknn", precision, 1)
+    options.on_check(FormCheck(made, SIMULATOR, "npu", report, "", ""))
+    return [made]
 
 
 def _check_options(options: BuildOptions) -> None:

@@ -13,6 +13,8 @@ from runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from runtime.builders.options import BuildOptions
 from runtime.bundle import Bundle
 from runtime.bundle_build import BUILDERS, build_forms, find_builder
+from runtime.bundle_check import FormCheck
+from runtime.parity import compare
 
 FP16 = BuildOptions("copy", Precision.FP16)
 
@@ -32,6 +34,14 @@ def build_wrong(bundle: Bundle, out_dir: Path, options: BuildOptions) -> list[Mo
 def build_nothing(bundle: Bundle, out_dir: Path, options: BuildOptions) -> list[ModelFile]:
     """Fail as a converter does."""
     raise DeviceError("the converter is not installed")
+
+
+def build_tried(bundle: Bundle, out_dir: Path, options: BuildOptions) -> list[ModelFile]:
+    """Build a copy, and try it on a simulator first."""
+    made = build_copy(bundle, out_dir, options)
+    report = compare(bundle.parity().outputs, bundle.parity().outputs, 1e-3)
+    options.on_check(FormCheck(made[0], "simulator", "npu", report, "", ""))
+    return made
 
 
 @pytest.fixture
@@ -58,6 +68,12 @@ def test_a_form_that_cannot_run_here_is_added_unproven(bundle: Bundle) -> None:
     grown, results = build_forms(bundle, None, FP16, build_copy, [])
     assert [result.verdict for result in results] == ["not run"]
     assert len(grown.forms()) == 2
+
+
+def test_what_a_builder_tried_itself_is_told_first(bundle: Bundle) -> None:
+    _, results = build_forms(bundle, None, FP16, build_tried, [OnnxRuntimeBackend()])
+    found = [(result.backend, result.device, result.verdict) for result in results]
+    assert found[:2] == [("simulator", "npu", "passed"), ("onnxruntime", "cpu", "passed")]
 
 
 def test_a_form_that_answers_otherwise_is_refused(bundle: Bundle, tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 import importlib
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tensorrt_names import names_missing
 
 from engine.core.errors import DeviceError
 from runtime.tensorrt_versions import (
@@ -20,6 +22,7 @@ from runtime.tensorrt_versions import (
 )
 
 BINDINGS = ("tensorrt", "tensorrt_lean", "tensorrt_rtx")
+WHEELS = Path(__file__).parents[2] / "var" / "tensorrt-bindings"
 ONLY_IN_FULL = {"EngineInspector.get_engine_information"}
 
 
@@ -114,6 +117,17 @@ def test_installed_binding_has_the_names_to_build(module: str) -> None:
     tensorrt = binding(module)
     rules = rules_of(Flavour(module), tensorrt.__version__)
     assert missing_names(tensorrt, rules.build_names) == []
+
+
+@pytest.mark.parametrize("major", [8, 10, 11])
+def test_real_bindings_have_the_names_to_build_and_to_run(major: int) -> None:
+    wheels = list(WHEELS.glob(f"tensorrt*bindings-{major}.*.whl"))
+    if not wheels:
+        pytest.skip(f"no bindings of TensorRT {major} in {WHEELS}; docs/hardware.md says how")
+    for wheel in wheels:
+        version, missing = names_missing(wheel)
+        assert version.startswith(f"{major}.")
+        assert missing == []
 
 
 def test_missing_names_are_told_by_class() -> None:
