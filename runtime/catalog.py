@@ -22,6 +22,10 @@ BACKENDS: Final = {
 """Module of ``runtime.backends``, class and arguments by name; the preferred of a device first."""
 
 
+SPARE_HOST: Final = "cpu:1"
+"""The processor once more, on another thread; ONNX Runtime serves it wherever it serves "cpu"."""
+
+
 class Candidate(NamedTuple):
     """A backend that may serve one entry of a placement, and its device."""
 
@@ -71,9 +75,14 @@ def find(entry: str, formats: Collection[str]) -> list[Candidate]:
     return [
         Candidate(backend, device)
         for backend in backends
-        if not set(formats).isdisjoint(backend.formats)
-        and device in {fact.device for fact in backend.devices()}
+        if not set(formats).isdisjoint(backend.formats) and _serves(backend, device)
     ]
+
+
+def _serves(backend: Backend, device: str) -> bool:
+    has = {fact.device for fact in backend.devices()}
+    is_spare = device == SPARE_HOST and backend.name == "onnxruntime"
+    return ("cpu" if is_spare else device) in has
 
 
 def why_none(entry: str, formats: Collection[str]) -> str:

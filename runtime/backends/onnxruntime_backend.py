@@ -1,7 +1,9 @@
 """ONNX Runtime: models on the CPU wherever HEQIS runs, and on NVIDIA GPUs through its providers.
 
 A CPU call has its input and output bound to fixed memory beforehand, computes on the calling
-thread alone and never spins: threads would fight the loop for the board's few cores.
+thread alone and never spins: threads would fight the loop for the board's few cores. ``cpu:1`` is
+the CPU once more, on a thread of its own: for a model that would keep ``cpu`` from others, or to
+fall back on where there is nothing else.
 """
 
 from collections.abc import Sequence
@@ -31,6 +33,7 @@ _MODULE: Final = "onnxruntime"
 _CPU: Final = "CPUExecutionProvider"
 _CUDA: Final = "CUDAExecutionProvider"
 _TENSORRT: Final = "TensorrtExecutionProvider"
+_HOSTS: Final = ("cpu", "cpu:1")
 _FLOAT: Final = "tensor(float)"
 _SILENT: Final = 4
 _STATE_ERRORS: Final = (
@@ -44,7 +47,7 @@ _BAD_FILE: Final = (
 
 
 class OnnxRuntimeBackend:
-    """ONNX Runtime on ``cpu``, and on ``gpu`` with one of its NVIDIA providers.
+    """ONNX Runtime on ``cpu`` and ``cpu:1``, and on ``gpu`` with one of its NVIDIA providers.
 
     Args:
         provider: What ``gpu`` means: "cuda", or "tensorrt", which compiles the model first.
@@ -82,13 +85,13 @@ class OnnxRuntimeBackend:
             DeviceError: the library failed, or the device is not here.
         """
         check_form(file, self.formats)
-        if device not in {fact.device for fact in self.devices()}:
+        if device not in (*_HOSTS, *(fact.device for fact in self.devices())):
             raise DeviceError(f"{self.name} on {device}: {self._missing_on_gpu()}")
         runtime = import_module(_MODULE)
         errors = _state_errors(_STATE_ERRORS)
         session = self._session(runtime, file, device, options)
         _check(session, file, shape)
-        bind = _bind_host if device == "cpu" else partial(_bind_cuda, runtime)
+        bind = _bind_host if device in _HOSTS else partial(_bind_cuda, runtime)
         calls = {
             (bucket, slot): bind(session, bucket, shape)
             for bucket in serving_buckets(file, options)
@@ -108,7 +111,7 @@ class OnnxRuntimeBackend:
         return model
 
     def _session(self, runtime: Any, file: ModelFile, device: str, options: LoadOptions) -> Any:
-        providers = [_CPU] if device == "cpu" else self._gpu_providers(file, options)
+        providers = [_CPU] if device in _HOSTS else self._gpu_providers(file, options)
         try:
             session = runtime.InferenceSession(
                 str(file.path), sess_options=_session_options(runtime), providers=providers
@@ -117,7 +120,7 @@ class OnnxRuntimeBackend:
             raise BundleError(file.path, f"ONNX Runtime cannot read it: {error}") from error
         except _state_errors(_STATE_ERRORS) as error:
             raise DeviceError(f"{self.name} on {device}: {error}") from error
-        if device != "cpu" and self._provider not in session.get_providers():
+        if device not in _HOSTS and self._provider not in session.get_providers():
             raise DeviceError(f"{self.name} on {device}: {self._provider} did not start")
         return session
 

@@ -17,6 +17,7 @@ from tiny_models import (
 from engine.core.errors import BundleError
 from engine.core.models import Backend, LoadOptions, ModelFile, ModelShape
 from runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
+from runtime.catalog import find
 
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
 
@@ -27,6 +28,14 @@ class TestOnnxRuntimeOnCpu(BackendBattery):
 
     def form(self, onnx: Path, shape: ModelShape, bucket: int) -> ModelFile:
         return onnx_file(onnx)
+
+
+class TestOnnxRuntimeOnTheSpareThread(TestOnnxRuntimeOnCpu):
+    device = "cpu:1"
+
+    def test_backend_runs_here(self) -> None:
+        assert [one.backend.name for one in find("cpu:1", ["onnx"])] == ["onnxruntime"]
+        assert [one.device for one in find("cpu:1", ["onnx"])] == ["cpu:1"]
 
 
 def skip_without_gpu(backend: OnnxRuntimeBackend) -> OnnxRuntimeBackend:
