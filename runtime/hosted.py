@@ -1,14 +1,31 @@
 """One model as a lane holds it: what runs it, who waits, what was counted and how long it took."""
 
+import logging
+from collections.abc import Sequence
 from typing import Any, Final
+
+import numpy as np
 
 from engine.core.models import Failure, LoadedModel
 from latency.histogram import StageHistograms
 from latency.stages import MODEL_STAGES
-from runtime.request_queue import RequestQueue
+from runtime.request_queue import Request, RequestQueue
 
 QUEUE: Final = MODEL_STAGES.index("queue")
 INFERENCE: Final = MODEL_STAGES.index("inference")
+MAX_ERROR: Final = 500
+TELL_ERROR_NS: Final = 60_000_000_000
+"""Shortest time between two lines of the log about one model's errors."""
+LONGEST_INLINE_NS: Final = 10_000_000
+"""Half of the loop's usual stall budget."""
+BAR_NS: Final = (60_000_000_000, 3_600_000_000_000)
+"""First and longest time away from the loop thread after a call that took longer."""
+_ENTER_INLINE: Final = 0.8
+_LEAVE_INLINE: Final = 1.25
+"""Hysteresis around the time below which calls run on the loop thread."""
+_FEW: Final = 12
+"""Values below which recording them one by one is cheaper than an array of them."""
+_log = logging.getLogger(__name__)
 
 
 class ModelCounts:
@@ -23,10 +40,14 @@ class ModelCounts:
         rows: Requests in these batches.
         padding: Rows computed for nobody.
         sizes: Batches by number of requests; bounded by the largest bucket.
+        errors: Batches that failed.
+        last_error: What the library said of the last of them, at most ``MAX_ERROR`` characters.
+        slow_inline: Calls on the loop thread that took longer than ``LONGEST_INLINE_NS``.
     """
 
     __slots__ = (
-        "answered", "asked", "batches", "failures", "inline", "padding", "rows", "sizes",
+        "answered", "asked", "batches", "errors", "failures", "inline", "last_error", "padding",
+        "rows", "sizes", "slow_inline", "told_ns",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -38,6 +59,10 @@ class ModelCounts:
         self.rows = 0
         self.padding = 0
         self.sizes: dict[int, int] = {}
+        self.errors = 0
+        self.last_error = ""
+        self.slow_inline = 0
+        self.told_ns = 0
 
     def note_failure(self, failure: Failure, count: int = 1) -> None:
         """Count requests that got no answer."""
@@ -51,6 +76,11 @@ class ModelCounts:
         self.padding += bucket - requests
         self.sizes[requests] = self.sizes.get(requests, 0) + 1
 
+    def note_error(self, error: Exception) -> None:
+        """Count a batch that failed."""
+        self.errors += 1
+        self.last_error = f"{type(error).__name__}: {error}"[:MAX_ERROR]
+
     def as_dict(self) -> dict[str, Any]:
         """Return all of it, for a status."""
         return {
@@ -61,6 +91,9 @@ class ModelCounts:
             "inline_batches": self.inline,
             "rows": self.rows,
             "padding_rows": self.padding,
+            "errors": self.errors,
+            "last_error": self.last_error,
+            "slow_inline": self.slow_inline,
             "batch_sizes": {str(size): self.sizes[size] for size in sorted(self.sizes)},
         }
 
@@ -75,15 +108,16 @@ class HostedModel:
         queue: Its requests, and its latency model.
         counts: What was done; the lane's, and goes on when the model is swapped or comes back.
         histograms: Stages ``queue`` and ``inference``; likewise.
-        inline: Predicted to be faster than a hop to the device's thread.
+        inline: Predicted to be faster than a hop to the device's thread, and not barred.
         slot: Staging buffer of its next batch for the thread.
         in_flight: Batches of it handed over and not yet back.
         outputs: Columns of an answer.
+        barred_ns: Until when it does not run on the loop thread, whatever is predicted.
     """
 
     __slots__ = (
-        "counts", "histograms", "in_flight", "inline", "loaded", "model", "name", "outputs",
-        "queue", "slot",
+        "_bar_ns", "barred_ns", "counts", "histograms", "in_flight", "inline", "loaded", "model",
+        "name", "outputs", "queue", "slot",
     )  # fmt: skip
 
     def __init__(
@@ -105,3 +139,50 @@ class HostedModel:
         self.slot = 0
         self.in_flight = 0
         self.outputs = loaded.shape.outputs
+        self.barred_ns = 0
+        self._bar_ns = BAR_NS[0]
+
+    def begin_inline(self, below_ns: int) -> None:
+        """Choose where it runs at first: on the loop thread only if known to be fast."""
+        self.inline = 0 < self.queue.latency.predicted[0] <= below_ns
+
+    def fits_inline(self, bucket: int, below_ns: int) -> bool:
+        """Return whether a batch may run on the loop thread."""
+        return self.inline and self.queue.latency.predict(bucket) <= below_ns * _LEAVE_INLINE
+
+    def choose_inline(self, now_ns: int, below_ns: int) -> None:
+        """Choose anew where it runs, by what was learnt."""
+        limit_ns = below_ns * (_LEAVE_INLINE if self.inline else _ENTER_INLINE)
+        self.inline = now_ns >= self.barred_ns and self.queue.latency.predicted[0] <= limit_ns
+
+    def note_inline(self, now_ns: int, took_ns: int, below_ns: int) -> None:
+        """Bar the model from the loop thread if a call there took far too long.
+
+        Nothing can end a call that hangs there, so a model that was slow once has to prove itself
+        on its device's thread, for twice as long each time.
+        """
+        if took_ns > max(LONGEST_INLINE_NS, below_ns):
+            self.counts.slow_inline += 1
+            self.barred_ns = now_ns + self._bar_ns
+            self._bar_ns = min(2 * self._bar_ns, BAR_NS[1])
+            self.inline = False
+
+    def note_error(self, now_ns: int, error: Exception, device: str) -> None:
+        """Count a failed batch and log it, at most once in ``TELL_ERROR_NS``."""
+        counts = self.counts
+        counts.note_error(error)
+        if not counts.told_ns or now_ns - counts.told_ns >= TELL_ERROR_NS:
+            counts.told_ns = now_ns
+            _log.warning(
+                "model %s on %s failed, %d times so far: %s",
+                self.name, device, counts.errors, counts.last_error,
+            )  # fmt: skip
+
+    def record_queue(self, started_ns: int, requests: Sequence[Request]) -> None:
+        """Record how long each request of a batch waited; many of them in one compiled call."""
+        if len(requests) < _FEW:
+            for request in requests:
+                self.histograms.record_value(QUEUE, started_ns - request.submitted_ns)
+            return
+        starts = np.array([request.submitted_ns for request in requests], np.int64)
+        self.histograms.record_spans(QUEUE, started_ns, starts, len(starts))

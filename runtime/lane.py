@@ -10,30 +10,24 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 
 from engine.core.errors import DeviceError
 from engine.core.models import Failure, Floats, LoadedModel
 from latency.histogram import StageHistograms
 from latency.stages import MODEL_STAGES
 from runtime.executors import DEPTH, Clock, Executor, Inline, Job
-from runtime.hosted import INFERENCE, QUEUE, HostedModel, ModelCounts
+from runtime.hosted import INFERENCE, HostedModel, ModelCounts
 from runtime.latency_model import LatencyModel
 from runtime.planner import Plan, Planner
 from runtime.request_queue import Request
 
 LOST: Final = "lost"
 RETURNED: Final = "returned"
-_ENTER_INLINE: Final = 0.8
-_LEAVE_INLINE: Final = 1.25
-"""Hysteresis around ``inline_below_ns``."""
 _INLINE_OVERHEAD_NS: Final = 10_000
 _THREAD_OVERHEAD_NS: Final = 50_000
 """What a batch costs beside its run, where many small ones are weighed against a large one."""
 _HOP_WEIGHT: Final = 1 / 16
 _LONGEST_HOP_NS: Final = 1_000_000
-_FEW: Final = 12
-"""Values below which recording them one by one is cheaper than an array of them."""
 _NS_PER_S: Final = 1_000_000_000
 
 
@@ -173,7 +167,7 @@ class Lane:
         if name not in self._records:
             self._records[name] = ModelCounts(), StageHistograms(MODEL_STAGES)
         hosted = HostedModel(model, name, loaded, queue, *self._records[name])
-        hosted.inline = 0 < latency.predicted[0] <= self._inline_below_ns
+        hosted.begin_inline(self._inline_below_ns)
         self._hosted[model] = hosted
 
     def detach(self, model: int) -> list[Request]:
@@ -226,6 +220,11 @@ class Lane:
         """Return the stages ``queue`` and ``inference`` by model, of all that ever was here."""
         return {name: histograms for name, (_, histograms) in self._records.items()}
 
+    def error_of(self, model: int) -> str:
+        """Return what the library said last of an attached model, "" if nothing or if unknown."""
+        hosted = self._hosted.get(model)
+        return "" if hosted is None else hosted.counts.last_error
+
     def latency(self, model: int) -> LatencyModel:
         """Return what was learnt of an attached model."""
         return self._hosted[model].queue.latency
@@ -235,7 +234,10 @@ class Lane:
         job.hosted.in_flight -= 1
         now_ns, rows = self._clock(), job.output
         if rows is not None and rows.shape != (job.bucket, job.hosted.outputs):
+            job.error = DeviceError(f"it answered {rows.shape}, not {job.hosted.outputs} a row")
             rows = None
+        if job.error is not None:
+            job.hosted.note_error(now_ns, job.error, self.device)
         if job.handed_ns:
             self._note_hop(now_ns, job)
             if rows is not None:
@@ -243,7 +245,7 @@ class Lane:
         if self.planner.queued:
             self.pump()
         self._deliver(job, rows, now_ns)
-        self._learn(job)
+        self._learn(now_ns, job)
 
     def on_lost(self, jobs: list[Job]) -> None:
         """Answer everything with a failure."""
@@ -282,13 +284,9 @@ class Lane:
             queue = hosted.queue
             if hosted.inline and queue.keys and not hosted.in_flight:
                 bucket = queue.size_of(queue.fill(len(queue)))
-                if self._fits_inline(hosted, bucket):
+                if hosted.fits_inline(bucket, self._inline_below_ns):
                     return self._begin(self.planner.plan(now_ns, only=queue))
         return False
-
-    def _fits_inline(self, hosted: HostedModel, bucket: int) -> bool:
-        limit = self._inline_below_ns * _LEAVE_INLINE
-        return hosted.inline and hosted.queue.latency.predict(bucket) <= limit
 
     def _begin(self, plan: Plan) -> bool:
         if plan.dropped:
@@ -298,7 +296,8 @@ class Lane:
                 self._wait(plan.wait_until_ns)
             return False
         hosted = self._hosted[plan.model]
-        inline = not self._executor.threaded or self._fits_inline(hosted, plan.bucket)
+        inline = not self._executor.threaded
+        inline = inline or hosted.fits_inline(plan.bucket, self._inline_below_ns)
         job = Job(hosted, plan.batch, plan.bucket, 0 if inline else hosted.slot)
         if not self._load(job):
             return True
@@ -315,7 +314,7 @@ class Lane:
         try:
             staging = job.loaded.staging(job.bucket, job.slot)
         except DeviceError as error:
-            job.error = error
+            job.hosted.note_error(self._clock(), error, self.device)
             self._fail(job.requests, Failure.FAILED)
             return False
         job.ok = list(self._gather(job.hosted.model, job.requests, staging))
@@ -331,15 +330,15 @@ class Lane:
         self._free_ns = max(now_ns, self._free_ns) + hosted.queue.latency.predict(job.bucket)
         self._executor.put(job)
 
-    def _learn(self, job: Job) -> None:
+    def _learn(self, now_ns: int, job: Job) -> None:
         """Take in how long a batch took; choose anew where the next small one runs."""
         hosted, service_ns = job.hosted, job.finished_ns - job.started_ns
         hosted.histograms.record_repeat(INFERENCE, service_ns, len(job.requests))
+        if not job.handed_ns and self._executor.threaded:
+            hosted.note_inline(now_ns, service_ns, self._inline_below_ns)
         if job.error is None and hosted.loaded is job.loaded:
-            latency = hosted.queue.latency
-            latency.observe(job.bucket, service_ns)
-            limit = _LEAVE_INLINE if hosted.inline else _ENTER_INLINE
-            hosted.inline = latency.predicted[0] <= self._inline_below_ns * limit
+            hosted.queue.latency.observe(job.bucket, service_ns)
+            hosted.choose_inline(now_ns, self._inline_below_ns)
 
     def _note_hop(self, now_ns: int, job: Job) -> None:
         if not self._executor.in_flight:
@@ -364,7 +363,7 @@ class Lane:
             counts.note_failure(failure)
             on_done(request, None, failure, facts)
         counts.answered += answered
-        _record_queue(job)
+        job.hosted.record_queue(started_ns, job.requests)
 
     def _fail(self, requests: Iterable[Request], failure: Failure) -> None:
         self._fail_each((request, failure) for request in requests)
@@ -392,14 +391,3 @@ def _failure(rows: Floats | None, *, gone: bool) -> Failure:
     if gone:
         return Failure.SUPERSEDED
     return Failure.FAILED if rows is None else Failure.LATE
-
-
-def _record_queue(job: Job) -> None:
-    """Count how long each request of a batch waited; many of them in one compiled call."""
-    histograms, started_ns = job.hosted.histograms, job.started_ns
-    if len(job.requests) < _FEW:
-        for request in job.requests:
-            histograms.record_value(QUEUE, started_ns - request.submitted_ns)
-        return
-    starts = np.array([request.submitted_ns for request in job.requests], np.int64)
-    histograms.record_spans(QUEUE, started_ns, starts, len(starts))

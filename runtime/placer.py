@@ -99,8 +99,8 @@ class Placer:
         await self.loader.finish(limit_s)
         return await self.lanes.close(limit_s)
 
-    def note(self, form: Form, failure: Failure) -> None:
-        """Take in that a form gave no answer."""
+    def note(self, form: Form, failure: Failure, detail: str = "") -> None:
+        """Take in that a form gave no answer; ``detail`` is what is known of why."""
         outcome = _BLAMED.get(failure)
         model = self.models[form.model]
         if outcome is None or model.forms.get(form.rung) is not form:
@@ -109,7 +109,9 @@ class Placer:
         if failure is Failure.FAILED and form.lane.lost:
             self._moved(model, self._leave_lost(now_ns, model, form))
             return
-        self._moved(model, model.ladder.note(now_ns, form.rung, outcome))
+        if outcome is Outcome.LATE:
+            detail = ""
+        self._moved(model, model.ladder.note(now_ns, form.rung, outcome, detail))
 
     def on_health(self, device: str, event: str) -> None:
         """Take in that a device was lost or has returned."""

@@ -220,7 +220,43 @@ def test_batches_padding_and_sizes_are_counted() -> None:
     assert rig.lane.counts()["sum"] == {
         "asked": 4, "answered": 4, "failures": {}, "batches": 2, "inline_batches": 2,
         "rows": 4, "padding_rows": 1, "batch_sizes": {"1": 1, "3": 1},
+        "errors": 0, "last_error": "", "slow_inline": 0,
     }  # fmt: skip
+
+
+def test_what_the_library_says_is_counted_kept_and_logged_once_a_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = HandClock()
+
+    def out_of_memory(bucket: int) -> None:
+        raise DeviceError("CUDA error 2: out of memory")
+
+    rig = served(clock, SumModel(before_run=out_of_memory))
+    for _ in range(100):
+        rig.ask(clock.now_ns + 10 * MS)
+        rig.lane.pump()
+        clock.turn(1_000 * MS)
+    told = rig.lane.counts()["sum"]
+    assert (told["errors"], told["answered"]) == (100, 0)
+    assert told["last_error"] == "DeviceError: CUDA error 2: out of memory"
+    assert rig.lane.error_of(0) == told["last_error"]
+    assert [record.message for record in caplog.records] == [
+        f"model sum on cpu failed, {times} times so far: DeviceError: CUDA error 2: out of memory"
+        for times in (1, 61)
+    ]
+
+
+def test_a_text_without_end_is_cut() -> None:
+    clock = HandClock()
+
+    def rant(bucket: int) -> None:
+        raise DeviceError("no " * 100_000)
+
+    rig = served(clock, SumModel(before_run=rant))
+    rig.ask(clock.now_ns + 10 * MS)
+    rig.lane.pump()
+    assert len(rig.lane.error_of(0)) == 500
 
 
 @given(

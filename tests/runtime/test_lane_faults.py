@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,10 @@ async def until(met: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE_S):
         while not met():  # noqa: ASYNC110  # what is waited for has no event of its own
             await asyncio.sleep(0.001)
+
+
+def has_answered(rig: Rig, count: int) -> bool:
+    return len(rig.done) == count
 
 
 def waiting_for(gate: threading.Event) -> Callable[[int], None]:
@@ -335,6 +340,28 @@ def test_fast_model_runs_on_the_loop_thread_until_it_becomes_slow() -> None:
             await until(lambda: len(rig.done) == 21)
             assert rig.lane.counts()["sum"]["inline_batches"] == ran_inline == 20
             assert threading.get_ident() not in model.threads
+
+    uvloop.run(live())
+
+
+def test_a_call_that_was_once_slow_on_the_loop_thread_is_kept_off_it() -> None:
+    slow: list[float] = []
+    model = SumModel((1,), before_run=lambda bucket: time.sleep(slow.pop() if slow else 0.0))
+
+    async def live() -> None:
+        async with Device(model, inline_below_ns=5 * MS) as rig:
+            rig.lane.attach(0, model, name="sum", latency=learn_latency(model))
+            ask(rig)
+            assert rig.lane.counts()["sum"]["inline_batches"] == 1
+            slow.append(0.05)
+            ask(rig)
+            told = rig.lane.counts()["sum"]
+            assert (told["inline_batches"], told["slow_inline"]) == (2, 1)
+            for count in range(3, 120):
+                ask(rig)
+                await until(partial(has_answered, rig, count))
+            assert rig.lane.latency(0).predict(1) < 2 * MS, "it is fast again, and known to be"
+            assert rig.lane.counts()["sum"]["inline_batches"] == 2
 
     uvloop.run(live())
 
