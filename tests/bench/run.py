@@ -31,8 +31,14 @@ BENCHMARKS: Final = {
     "client": "bench_tick_to_client",
     "start": "bench_start",
     "memory": "bench_memory",
+    "models-idle": "bench_models_idle",
+    "models-saturated": "bench_models_saturated",
+    "models-slo": "bench_models_slo",
+    "models-share": "bench_models_share",
 }
-PACKAGES: Final = ("numba", "numpy", "pyzmq", "uvloop", "websockets", "TA-Lib", "nautilus_trader")
+PACKAGES: Final = (
+    "numba", "numpy", "pyzmq", "uvloop", "websockets", "onnxruntime", "TA-Lib", "nautilus_trader",
+)  # fmt: skip
 
 
 def machine_line() -> str:
