@@ -25,6 +25,8 @@ class FormCheck(NamedTuple):
     """Why it failed, "" if it did not."""
     skipped: str
     """Why it was not run here, "" if it was."""
+    fallback: str = ""
+    """What of it did not run on the device it was meant for, "" if all of it did."""
 
     @property
     def verdict(self) -> str:
@@ -70,11 +72,11 @@ def check_form(bundle: Bundle, file: ModelFile, backend: Backend, device: str) -
     """Run the parity vectors through one form on one device."""
     options = LoadOptions(buckets=(file.batch,) if file.batch else BUCKETS)
     try:
-        report = run_parity(bundle, backend, file, device, options)
+        report, fallback = run_parity(bundle, backend, file, device, options)
     except (BundleError, DeviceError) as error:
         return FormCheck(file, backend.name, device, None, str(error), "")
     problem = "" if report.passed else str(report)
-    return FormCheck(file, backend.name, device, report, problem, "")
+    return FormCheck(file, backend.name, device, report, problem, "", fallback)
 
 
 def unnamed_files(bundle: Bundle) -> list[str]:

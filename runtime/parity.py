@@ -7,6 +7,7 @@ import numpy as np
 from engine.core.errors import DeviceError
 from engine.core.models import Backend, Floats, LoadedModel, LoadOptions, ModelFile
 from runtime.bundle import Bundle
+from runtime.prepared import fallback_of
 
 
 class ParityReport(NamedTuple):
@@ -110,8 +111,11 @@ def run_parity(
     file: ModelFile,
     device: str,
     options: LoadOptions | None = None,
-) -> ParityReport:
+) -> tuple[ParityReport, str]:
     """Load a form onto a device, run the bundle's vectors through it, and unload it.
+
+    Returns:
+        What came of it, and what of the form did not run on the device, "" if all of it did.
 
     Raises:
         BundleError: the form or the vectors are not what they should be.
@@ -119,6 +123,6 @@ def run_parity(
     """
     loaded = backend.load(file, bundle.shape, device, options or LoadOptions())
     try:
-        return check_loaded(bundle, loaded)
+        return check_loaded(bundle, loaded), fallback_of(loaded)
     finally:
         loaded.close()

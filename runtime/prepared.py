@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from engine.core.errors import DeviceError
-from engine.core.models import Floats, ModelShape, Precision
+from engine.core.models import Floats, LoadedModel, ModelShape, Precision
 
 _WARM_UP_RUNS: Final = 3
 
@@ -31,7 +31,12 @@ class PreparedModel:
         memory_bytes: About what it takes.
         errors: What the library raises when it fails.
         release: Gives back what the calls do not own, once.
+
+    Attributes:
+        fallback: What of it runs elsewhere than on its device, for people; "" if nothing.
     """
+
+    fallback: str = ""
 
     def __init__(
         self,
@@ -101,3 +106,8 @@ class PreparedModel:
     def _no_call(self, bucket: int, slot: int) -> DeviceError:
         what = f"has no slot {slot} of bucket {bucket}" if self._calls else "is closed"
         return DeviceError(f"{self.backend} on {self.device}: the model {what}")
+
+
+def fallback_of(loaded: LoadedModel) -> str:
+    """Return what of a loaded model runs elsewhere than on its device, "" if nothing is known."""
+    return loaded.fallback if isinstance(loaded, PreparedModel) else ""

@@ -13,6 +13,7 @@ from runtime.latency_model import LatencyModel
 from runtime.parity import ParityReport
 from runtime.parity_file import ParityVectors
 from runtime.placement import Ladder, LadderPolicy
+from runtime.prepared import fallback_of
 from runtime.request_queue import Request
 from runtime.scoring import Scorer, make_scorer
 from runtime.watch import PrecisionWatch
@@ -133,6 +134,7 @@ class Form:
             "precision": loaded.precision.value,
             "memory_bytes": loaded.memory_bytes,
             "parity_max_abs": self.parity.max_abs,
+            "fallback": fallback_of(loaded),
         }
 
 

@@ -42,8 +42,6 @@ class Placement(NamedTuple):
 class TensorRtModel(PreparedModel):
     """A ``LoadedModel`` on a GPU or a DLA core."""
 
-    fallback: str = ""
-    """Layers that were wanted on a DLA and run on the GPU; "" if none."""
     graphs: int = 0
     """How many of its buckets and slots run as CUDA graphs."""
 

@@ -227,6 +227,7 @@ def _form_facts(result: Any) -> dict[str, Any]:
         "device": result.device,
         "verdict": result.verdict,
         "why": result.problem or result.skipped,
+        "fallback": result.fallback,
         **({} if report is None else report._asdict()),
     }
 

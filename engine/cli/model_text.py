@@ -125,6 +125,7 @@ def _print_forms(console: Console, forms: Sequence[dict[str, Any]]) -> None:
         console.print(table)
     whys = [form for form in forms if form["verdict"] == "not run" or "max_abs" not in form]
     rows = [(form["verdict"], f"{_on(form)}: {form['why']}") for form in whys]
+    rows += [("note", f"{_on(form)}: {form['fallback']}") for form in forms if form["fallback"]]
     console.print(_pairs(list(dict.fromkeys(rows))))
 
 

@@ -21,6 +21,7 @@ from runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from runtime.bundle import Bundle
 from runtime.bundle_check import check_file, check_forms, unnamed_files
 from runtime.bundle_writer import add_forms
+from runtime.prepared import PreparedModel
 
 Load = Callable[[], LoadedModel]
 
@@ -120,3 +121,20 @@ def test_files_that_nobody_hashed_are_listed(bundle: Bundle) -> None:
     for name in ("notes.txt", "cpu/model.bin"):
         (bundle.path / name).write_bytes(b"x")
     assert unnamed_files(bundle) == ["cpu/model.bin", "notes.txt"]
+
+
+def test_what_did_not_run_on_the_device_it_was_meant_for_is_told(bundle: Bundle) -> None:
+    class Half(OnnxRuntimeBackend):
+        def devices(self) -> list[DeviceFact]:
+            return [DeviceFact("cpu", "CPU")]
+
+        def load(
+            self, file: ModelFile, shape: ModelShape, device: str, options: LoadOptions
+        ) -> PreparedModel:
+            model = super().load(file, shape, device, options)
+            model.fallback = "1 of 9 layers on the GPU: Softmax_8"
+            return model
+
+    (result,) = check_forms(bundle, [Half()])
+    assert result.verdict == "passed"
+    assert result.fallback == "1 of 9 layers on the GPU: Softmax_8"

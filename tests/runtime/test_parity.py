@@ -124,7 +124,7 @@ def bundle(tmp_path: Path) -> Bundle:
 @pytest.mark.parametrize("buckets", [(1,), (1, 4, 32), (7,)])
 def test_the_reference_reproduces_its_own_vectors(bundle: Bundle, buckets: tuple[int, ...]) -> None:
     backend = OnnxRuntimeBackend()
-    report = run_parity(bundle, backend, bundle.reference, "cpu", LoadOptions(buckets=buckets))
+    report, _ = run_parity(bundle, backend, bundle.reference, "cpu", LoadOptions(buckets=buckets))
     assert report.passed
     assert report.rows == 21
     assert 0 <= report.max_abs < 1e-6
@@ -143,7 +143,7 @@ def test_rows_come_back_in_order_whatever_the_bucket(bundle: Bundle) -> None:
 
 def test_other_weights_fail(bundle: Bundle, tmp_path: Path) -> None:
     other = ModelFile(make_mlp(tmp_path / "o.onnx", seed=8), "onnx", Precision.FP32)
-    report = run_parity(bundle, OnnxRuntimeBackend(), other, "cpu")
+    report, _ = run_parity(bundle, OnnxRuntimeBackend(), other, "cpu")
     assert not report.passed
     assert report.not_finite == 0
 
@@ -151,7 +151,7 @@ def test_other_weights_fail(bundle: Bundle, tmp_path: Path) -> None:
 def test_a_model_that_answers_nan_fails(bundle: Bundle, tmp_path: Path) -> None:
     path = make_constant(tmp_path / "n.onnx", [float("nan")] * 3)
     other = ModelFile(path, "onnx", Precision.FP32)
-    report = run_parity(bundle, OnnxRuntimeBackend(), other, "cpu")
+    report, _ = run_parity(bundle, OnnxRuntimeBackend(), other, "cpu")
     assert not report.passed
     assert report.not_finite == 63
 
