@@ -142,10 +142,10 @@ class Engine:
         stack.callback(pipeline.host.stop)
         await self.stream.start()
         stack.push_async_callback(self.stream.stop)
-        self._start_tasks(stack)
-        await self._open_link(stack)
         gc.collect()
         gc.freeze()
+        self._start_tasks(stack)
+        await self._open_link(stack)
         self.ready_s = (time.perf_counter_ns() - self._made_ns) / NS_PER_S
         sink.on_event("engine_started", 0, {"epoch": epoch, "ready_s": self.ready_s})
 
