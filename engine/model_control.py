@@ -91,13 +91,15 @@ class ModelControl:
         return self.inference.histograms()
 
     async def operate(self, message: Operate) -> Mapping[str, Any]:
-        """Carry out an operator's command; one at a time.
+        """Carry out an operator's command; one at a time, but for faults, which take no time.
 
         Raises:
             ConfigError: there is no such model, or faults are not allowed.
             BundleError: the bundle cannot be used, or does not fit.
             DeviceError: another command is at work, or no device took the bundle.
         """
+        if message.command == "device_fault":
+            return self._done(message, self._play_fault(message.model, message.value))
         if self._busy:
             raise DeviceError("another command is at work; wait for its answer")
         self._busy = True
@@ -105,13 +107,14 @@ class ModelControl:
             result = await self._carry_out(message)
         finally:
             self._busy = False
+        return self._done(message, result)
+
+    def _done(self, message: Operate, result: Mapping[str, Any]) -> Mapping[str, Any]:
         fields = {"command": message.command, "model": message.model, "value": message.value}
         self._journal("operator_command", {**fields, "result": dict(result)})
         return result
 
     async def _carry_out(self, message: Operate) -> Mapping[str, Any]:
-        if message.command == "device_fault":
-            return self._play_fault(message.model, message.value)
         names = [model.config.name for model in self._blueprint.models]
         if message.model not in names:
             known = ", ".join(names)

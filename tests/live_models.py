@@ -29,8 +29,8 @@ from runtime.bundle import Bundle
 from runtime.manifest import Clock
 
 MS: Final = 10**6
-STALL_BUDGET_NS: Final = 150 * MS
-"""Below the shortest fault (``late``: 200 ms) less a watch interval, above a busy machine's own."""
+STALL_BUDGET_NS: Final = 100 * MS
+"""Well below the shortest fault (``late``: 200 ms), and above what a busy machine does by itself."""
 BY_MODEL: Final = ("scored", "asks")
 MACD: Final = {"rule": "macd_cross", "on": "trade", "params": {"fast": 2, "slow": 3, "signal": 2}}
 THREADED: Final = {"inline_below": 0}
