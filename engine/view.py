@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from engine.core.signals import Signal
+from engine.view_models import model_lines, model_texts, scored_by
 from engine.view_state import ViewState
 from engine.view_text import (
     Cell,
@@ -35,7 +36,7 @@ from engine.view_text import (
 from latency.report import format_count, format_ns
 
 WIDE: Final = 110
-"""Columns from which signals are shown with milliseconds and the names of their gates."""
+"""Columns from which signals are shown with milliseconds, strength and the scoring library."""
 WIDER: Final = 140
 """Columns from which the rates of a minute have a cell a second."""
 TALL: Final = 36
@@ -71,7 +72,11 @@ def render(state: ViewState, width: int, height: int, now_s: float) -> Renderabl
         return _waiting(state, height, now_s)
     width = min(width, MAX_WIDTH)
     head = [*_header(state, width, now_s), *_problems(state, width)]
-    foot = [*_figures(state.status, width, height), *_footer(state, width)]
+    foot = [
+        *model_lines(state.status, width),
+        *_figures(state.status, width, height),
+        *_footer(state, width),
+    ]
     rows = max(MIN_SIGNALS, height - len(head) - len(foot) - 2)
     return Group(*head, rule(_signals_title(state.status), width), *_signals(state, rows, width),
                  *foot)  # fmt: skip
@@ -92,6 +97,7 @@ def status_line(state: ViewState) -> str:
         f"{status.get('signals', 0):,} signals",
         f"{status.get('refused', 0):,} refused",
         f"total p50 {format_ns(total.get('p50', 0))} p99 {format_ns(total.get('p99', 0))}",
+        *model_texts(status),
         *(f"{count:,} {words(name)}" for name, count in state.odd_input().items()),
     ]
     return "status: " + ", ".join(parts)
@@ -102,7 +108,8 @@ def signal_line(signal: Signal) -> str:
     return (
         f"{format_time(signal.ts_emit, millis=True)} {signal.side:<4} {signal.instrument} "
         f"at {format_price(signal.price)}, strength {signal.strength:.2f}, "
-        f"confidence {signal.confidence:.2f}, {signal.strategy}, age {format_ns(signal.age_ns)}"
+        f"confidence {signal.confidence:.2f}, {signal.strategy} "
+        f"({scored_by(signal, wide=True)[0]}), age {format_ns(signal.age_ns)}"
     )
 
 
@@ -219,35 +226,35 @@ def _signals(state: ViewState, rows: int, width: int) -> list[Text]:
 
 
 def _signal_columns(width: int, *, wide: bool) -> list[Column]:
-    narrow = (8, 4, 11, 4, 4, 7, 5)
-    widths = (12, 4, 14, 8, 10, 8, 24) if wide else narrow
-    time, side, price, strength, confidence, age, gates = widths
-    rest = max(16, width - sum(widths) - 9)
+    widths = (12, 4, 14, 10, 8, 24) if wide else (8, 4, 11, 4, 7, 12)
+    time, side, price, confidence, age, scored = widths
+    strength = [Column("strength", 8, right=True)] if wide else []
+    rest = max(16, width - sum(widths) - 8 - 9 * len(strength))
     return [
         Column("time", time),
         Column("instrument", rest // 2),
         Column("side", side),
         Column("price", price, right=True),
-        Column("strength" if wide else "str", strength, right=True),
+        *strength,
         Column("confidence" if wide else "conf", confidence, right=True),
         Column("strategy", rest - rest // 2),
         Column("age", age, right=True),
-        Column("gates", gates),
+        Column("scored by", scored),
     ]
 
 
 def _signal_cells(signal: Signal, *, wide: bool) -> list[Cell]:
-    gates = " ".join(signal.gates) if wide else "".join(gate[:1] for gate in signal.gates)
+    strength = [(f"{signal.strength:.2f}", "")] if wide else []
     return [
         (format_time(signal.ts_emit, millis=wide), "dim"),
         (signal.instrument, ""),
         (signal.side, _SIDE_STYLES[signal.side]),
         (format_price(signal.price), ""),
-        (f"{signal.strength:.2f}", ""),
+        *strength,
         (f"{signal.confidence:.2f}", ""),
         (signal.strategy, "cyan"),
         (format_ns(signal.age_ns), "dim"),
-        (gates, "dim green"),
+        scored_by(signal, wide=wide),
     ]
 
 

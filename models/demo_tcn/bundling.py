@@ -31,6 +31,8 @@ def write_demo_bundle(
     training: dict[str, Any],
     move_bps: Sequence[float],
     test: Examples,
+    *,
+    version: str = VERSION,
 ) -> Bundle:
     """Write the bundle and open it.
 
@@ -41,6 +43,7 @@ def write_demo_bundle(
         training: The manifest's, with ``data_sha256``.
         move_bps: Mean move of each class on the training span.
         test: Where the parity vectors are taken from, evenly.
+        version: The manifest's.
 
     Raises:
         BundleError: the result is no valid bundle.
@@ -50,7 +53,7 @@ def write_demo_bundle(
     draft = Manifest(
         format=1,
         name=NAME,
-        version=VERSION,
+        version=version,
         window=WINDOW_ROWS,
         features=tuple(Feature(name=f.name, of=f.of, output=f.output) for f in FEATURES),
         clock=Clock(kind="time", interval=f"{INTERVAL_NS // NS}s"),

@@ -1,7 +1,8 @@
 """Train the demo's model and write its bundle: ``python -m models.demo_tcn.train``.
 
 With ``--check`` nothing is written: the model is trained again and its measures are compared with
-those of the bundle that is there.
+those of the bundle that is there. Another seed gives another network of the same kind, as the
+demo's second bundle, which takes the first one's place while the engine runs.
 """
 
 import argparse
@@ -66,6 +67,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says; return the exit status, 1 where a check says no."""
     parser = argparse.ArgumentParser(prog="python -m models.demo_tcn.train", description=__doc__)
     parser.add_argument("--out", type=Path, default=BUNDLE, help="the bundle's directory")
+    parser.add_argument(
+        "--seed", type=int, default=recipe.TRAINING_SEED, help="of weights and order of training"
+    )
+    parser.add_argument("--revision", default=recipe.VERSION, help="the bundle's version")
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     asked = parser.parse_args(arguments)
     _say("simulating five spans of the market")
@@ -73,14 +78,20 @@ def main(arguments: list[str] | None = None) -> int:
     spans = Spans(*map(load_examples, parts))
     _say(f"windows: {', '.join(f'{len(span.ends):,}' for span in spans)}")
     schedule = network.Schedule()
-    model = train_onnx(spans.training, spans.validation, schedule, recipe.TRAINING_SEED)
+    model = train_onnx(spans.training, spans.validation, schedule, asked.seed)
     metrics = measure_all(model, spans)
     for name, value in metrics.items():
         _say(f"{name}: {value}")
     if asked.check:
         return _compare(metrics, asked.out)
     bundle = write_demo_bundle(
-        asked.out, model, metrics, _history(spans, schedule), mean_moves(spans.training), spans.test
+        asked.out,
+        model,
+        metrics,
+        _history(spans, schedule, asked.seed),
+        mean_moves(spans.training),
+        spans.test,
+        version=asked.revision,
     )
     _say(f"wrote {bundle.identity} to {bundle.path}, {len(model):,} bytes of ONNX")
     return 0
@@ -92,12 +103,12 @@ def _compare(metrics: dict[str, Any], bundle: Path) -> int:
     return 1 if found else 0
 
 
-def _history(spans: Spans, schedule: network.Schedule) -> dict[str, Any]:
+def _history(spans: Spans, schedule: network.Schedule, seed: int) -> dict[str, Any]:
     return {
         "data_sha256": digest_of(spans.training),
         "data": "the market simulator, configuration as in models/demo_tcn/recipe.py",
-        "script": "python -m models.demo_tcn.train",
-        "seed": recipe.TRAINING_SEED,
+        "script": f"python -m models.demo_tcn.train --seed {seed}",
+        "seed": seed,
         "torch": torch.__version__.split("+")[0],
         "schedule": schedule._asdict(),
         "spans": {

@@ -74,8 +74,7 @@ def test_newest_signals_come_first_and_fill_what_is_left() -> None:
 def test_a_signal_shows_every_fact_asked_of_it() -> None:
     row = next(line for line in draw(make_state(1), 140, 45) if "BTCUSDT" in line)
     assert row.split()[1:] == [
-        "BTCUSDT.SIM", "BUY", "61,234.5", "0.25", "0.75", "macd", "1.50", "ms", "data",
-        "liquidity", "risk", "cost",
+        "BTCUSDT.SIM", "BUY", "61,234.5", "0.25", "0.75", "macd", "1.50", "ms", "rule",
     ]  # fmt: skip
 
 
@@ -175,7 +174,7 @@ def test_lines_for_a_pipe_tell_the_same() -> None:
     assert unwell.startswith("status: not healthy, a; b, up")
     assert unwell.endswith("3 gaps")
     line = signal_line(make_signal(1))
-    assert "BUY  BTCUSDT.SIM at 61,234.5, strength 0.25, confidence 0.75, macd, age 1.50 ms" in line
+    assert "BUY  BTCUSDT.SIM at 61,234.5, strength 0.25, confidence 0.75, macd (rule), age" in line
 
 
 def test_memory_stays_bounded() -> None:

@@ -11,7 +11,7 @@ from models.demo_tcn.dataset import digest_of, load_examples
 from models.demo_tcn.evaluate import differences, measure_baselines, measure_model, run_onnx
 from models.demo_tcn.outcomes import Examples, mean_moves
 from models.demo_tcn.recipe import Span
-from runtime.bundle import Bundle
+from runtime.bundle import Bundle, check_replaces
 
 PATH = Path(__file__).parents[2] / "models" / "demo-tcn"
 CLOSE = 1e-4
@@ -46,6 +46,19 @@ def test_manifest_says_what_the_recipe_says() -> None:
     assert manifest.clock.interval_ns == recipe.INTERVAL_NS
     assert manifest.training["seed"] == recipe.TRAINING_SEED
     assert manifest.training["spans"]["test"] == recipe.TEST._asdict()
+
+
+def test_the_second_bundle_takes_the_first_ones_place_and_is_another_network() -> None:
+    second = Bundle.open(PATH.with_name("demo-tcn-b"))
+    check_replaces(second, bundle().manifest)
+    assert second.identity != bundle().identity
+    assert second.manifest.training["data_sha256"] == bundle().manifest.training["data_sha256"]
+    inputs = np.asarray(second.parity().inputs)
+    apart = run_onnx(second.reference.path, inputs) - run_onnx(bundle().reference.path, inputs)
+    assert 1e-3 < np.abs(apart).max() < 0.2
+    for baseline in ("prior", "last_move", "logistic_last_row"):
+        measured = second.manifest.metrics
+        assert measured["test"]["log_loss"] < measured["test_baselines"][baseline]["log_loss"]
 
 
 def test_parity_vectors_are_what_the_model_answers() -> None:
