@@ -30,7 +30,7 @@ from runtime.manifest import Clock
 
 MS: Final = 10**6
 STALL_BUDGET_NS: Final = 100 * MS
-"""Well below the shortest fault (``late``: 200 ms), and above what a busy machine does by itself."""
+"""Well below the shortest fault, ``late`` with 200 ms, and above what a busy machine does alone."""
 BY_MODEL: Final = ("scored", "asks")
 MACD: Final = {"rule": "macd_cross", "on": "trade", "params": {"fast": 2, "slow": 3, "signal": 2}}
 THREADED: Final = {"inline_below": 0}
@@ -53,6 +53,7 @@ def model_tree(tmp_path: Path, bundle: Path, **changes: Any) -> dict[str, Any]:
     """
     sections = {name: changes.pop(name, {}) for name in ("inference", "engine")}
     tree = feed_tree(tmp_path, engine={"stall_budget": STALL_BUDGET_NS, **sections["engine"]})
+    tree["link"] = {name: f"ipc://{tmp_path}/{name}" for name in ("data", "control")}
     tree["risk"]["cost"] = {"check_edge": False}
     tree["strategies"] = [
         {"name": "rule", **MACD},
