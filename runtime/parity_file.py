@@ -59,6 +59,19 @@ def read_vectors(path: Path, inputs: str, outputs: str, shape: ModelShape) -> Pa
     return ParityVectors(windows, answers)
 
 
+def read_windows(path: Path, name: str, shape: ModelShape) -> Floats:
+    """Read windows alone, shape (N, W, F), from an archive of the same kind.
+
+    Raises:
+        BundleError: as ``read_vectors``.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read_array(archive, path, name, (shape.window, shape.features))
+    except _BROKEN as error:
+        raise BundleError(path, f"it is no NumPy archive (.npz): {error}") from None
+
+
 def write_vectors(path: Path, arrays: Mapping[str, Floats]) -> None:
     """Write arrays by their names; the same arrays give the same bytes."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -117,6 +117,12 @@ def build(
         Path | None,
         typer.Option(help="The converter's program, or the Python it is installed for."),
     ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="Windows for INT8 (.npz); the bundle's own set, or parity vectors, else."
+        ),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Build a form for another device from a bundle's reference form, and prove it.
@@ -132,7 +138,7 @@ def build(
     from runtime.bundle_build import build_forms, find_builder
     from runtime.catalog import every_backend
 
-    options = BuildOptions(target, precision, read_batches(batch), tool)
+    options = BuildOptions(target, precision, read_batches(batch), tool, calibration)
     builder = find_builder(target)
     opened = Bundle.open(bundle)
     grown, results = build_forms(opened, output, options, builder, every_backend())

@@ -5,45 +5,33 @@ from typing import Final
 
 import numpy as np
 
-from engine.core.errors import BundleError
-from engine.core.models import Floats, ModelShape
+from engine.core.models import Floats
 from runtime.bundle import Bundle
+from runtime.parity_file import read_windows
 
 CALIBRATION: Final = "calibration.npz"
-"""A bundle's own set, if it has one; its array is ``windows``."""
+"""A bundle's own set, if its manifest names one among its files; its array is ``WINDOWS``."""
+WINDOWS: Final = "windows"
 MAX_ROWS: Final = 1024
 
 
-def calibration_rows(bundle: Bundle) -> Floats:
-    """Return windows as the graph takes them: the bundle's own set, else its parity vectors.
+def calibration_rows(bundle: Bundle, said: Path | None = None) -> Floats:
+    """Return windows as the graph takes them: those said, else the bundle's own set.
+
+    A bundle without one gives its parity vectors, on which INT8 then looks better than it is.
+
+    Args:
+        bundle: Whose form is to be quantised.
+        said: A file with an array ``windows``, None for none.
 
     Returns:
         Shape (N, W, F), float32, at most ``MAX_ROWS`` evenly chosen.
 
     Raises:
-        BundleError: the set is there and is none.
+        BundleError: the file is no calibration set.
     """
-    path = bundle.path / CALIBRATION
-    rows = read_rows(path, bundle.shape) if path.exists() else bundle.parity().inputs
+    if said is None and CALIBRATION in bundle.manifest.files:
+        said = bundle.path / CALIBRATION
+    rows = bundle.parity().inputs if said is None else read_windows(said, WINDOWS, bundle.shape)
     step = -(-len(rows) // MAX_ROWS)
     return np.ascontiguousarray(rows[::step], dtype=np.float32)
-
-
-def read_rows(path: Path, shape: ModelShape) -> Floats:
-    """Read a calibration set.
-
-    Raises:
-        BundleError: it is no archive with finite float32 ``windows`` of this shape.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            rows = archive["windows"]
-    except (OSError, ValueError, KeyError) as error:
-        raise BundleError(path, f"it has no array 'windows': {error}") from error
-    wanted = (shape.window, shape.features)
-    if rows.ndim != 3 or rows.shape[1:] != wanted or rows.dtype != np.float32 or not len(rows):
-        problem = f"'windows' is {rows.dtype} {rows.shape}, expected float32 (N, *{wanted})"
-        raise BundleError(path, problem)
-    if not np.isfinite(rows).all():
-        raise BundleError(path, "'windows' holds something that is not finite")
-    return np.asarray(rows, dtype=np.float32)

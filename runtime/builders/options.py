@@ -26,6 +26,7 @@ class BuildOptions(NamedTuple):
         buckets: Batch sizes, ascending, for forms with a fixed batch: one file each.
         tool: Program of the converter, or Python of the virtual environment it is installed in,
             where it is not to be found beside HEQIS; None to look for it.
+        calibration: Windows that INT8 scales are learned from, ``.npz``; None for the bundle's own.
         on_check: Hears how what was built did where the builder itself could try it, as on a
             simulator that is no backend.
     """
@@ -34,4 +35,5 @@ class BuildOptions(NamedTuple):
     precision: Precision = Precision.FP32
     buckets: tuple[int, ...] = (1,)
     tool: Path | None = None
+    calibration: Path | None = None
     on_check: Callable[[FormCheck], None] = no_check

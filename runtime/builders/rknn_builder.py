@@ -35,7 +35,8 @@ def build(bundle: Bundle, out_dir: Path, options: BuildOptions) -> list[ModelFil
     """
     _check_options(options)
     precision = options.precision
-    calibration = calibration_rows(bundle) if precision is Precision.INT8 else None
+    int8 = precision is Precision.INT8
+    calibration = calibration_rows(bundle, options.calibration) if int8 else None
     path = out_dir / f"model-{options.target}-{precision}.rknn"
     reference, vectors = bundle.reference, bundle.parity()
     with Toolkit(options.tool or make_environment()) as toolkit:

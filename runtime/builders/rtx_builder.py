@@ -36,7 +36,8 @@ def build(bundle: Bundle, out_dir: Path, options: BuildOptions) -> list[ModelFil
     chips = read_chips(tensorrt, options.target)
     rules = rules_of(Flavour.RTX, tensorrt.__version__)
     file, shape, precision = bundle.reference, bundle.shape, options.precision
-    calibration = calibration_rows(bundle) if precision is Precision.INT8 else None
+    int8 = precision is Precision.INT8
+    calibration = calibration_rows(bundle, options.calibration) if int8 else None
     built = []
     with engine_source(rules, file, precision, on_dla=False, calibration=calibration) as source:
         for bucket in options.buckets:

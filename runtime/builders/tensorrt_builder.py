@@ -27,7 +27,8 @@ def build(bundle: Bundle, out_dir: Path, options: BuildOptions) -> list[ModelFil
     if dla_core(device) is not None and precision is Precision.FP32:
         expected = "a DLA computes in fp16 or int8; give --precision fp16"
         raise ConfigError("heqis model build", "--precision", str(precision), expected)
-    calibration = calibration_rows(bundle) if precision is Precision.INT8 else None
+    int8 = precision is Precision.INT8
+    calibration = calibration_rows(bundle, options.calibration) if int8 else None
     backend = TensorRtBackend()
     built = []
     for bucket in options.buckets:

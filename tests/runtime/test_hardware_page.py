@@ -13,6 +13,7 @@ import typer
 from backend_battery import BackendBattery
 
 from engine.cli.main import make_app
+from runtime.builders.calibration import calibration_rows
 from runtime.bundle import Bundle
 from runtime.bundle_build import find_builder
 from runtime.catalog import BACKENDS
@@ -96,6 +97,19 @@ def test_every_backend_has_its_row_and_the_battery_its_count() -> None:
     for cells in table:
         told = re.match(r"(\d+) passed", cells[2])
         assert told is None or int(told[1]) == count
+
+
+def test_the_calibration_set_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert code is not None
+    short = code[1].replace("stop_s=1200", "stop_s=120")
+    assert short != code[1]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "var").mkdir()
+    exec(compile(short, "docs/hardware.md", "exec"), {})
+    bundle = Bundle.open(ROOT / "models" / "demo-tcn")
+    rows = calibration_rows(bundle, tmp_path / "var" / "calibration.npz")
+    assert len(rows) == 1024
 
 
 def test_every_difference_that_is_told_is_within_the_tolerance_of_the_bundle() -> None:
