@@ -10,22 +10,34 @@ import uvloop
 from live_cases import live_tree, wait_until
 
 from engine.composition import resolve
-from engine.config import Config
+from engine.config import Config, load_config
 from engine.daemon import Engine
 from feeds.gateway import Gateway
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 DEADLINE_S = 30.0
 
 
-def block(language: str) -> str:
-    (found,) = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-    return str(found)
+def block(language: str, after: str = "") -> str:
+    """Return the first block of a language after a heading."""
+    found = re.search(rf"```{language}\n(.*?)```", README[README.index(after) :], re.DOTALL)
+    assert found is not None
+    return found[1]
 
 
 def test_the_first_strategy_is_a_good_configuration() -> None:
     blueprint = resolve(Config.model_validate(tomllib.loads(block("toml"))))
     assert [rule.name for rule in blueprint.plan.rules] == ["my_breakout"]
+
+
+def test_the_first_model_is_a_good_configuration(tmp_path: Path) -> None:
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    path = tmp_path / "with-model.toml"
+    path.write_text(block("toml", "## A first model"), encoding="utf-8")
+    blueprint = resolve(load_config([path]))
+    assert [model.bundle.manifest.name for model in blueprint.models] == ["demo-tcn"]
+    assert {entry.name for entry in blueprint.config.strategies} == {"tcn-alone", "confirmed"}
 
 
 async def first_line_of(script: Path) -> list[str]:
