@@ -81,21 +81,27 @@ class WindowGatherer:
     """
 
     def __init__(self, kernel: Kernel, capacity: int) -> None:
-        self._kernel = kernel
+        self._gather = kernel.gather
         self._instruments = np.zeros(capacity, np.int64)
         self._windows = np.zeros(capacity, np.int64)
         self._there = np.zeros(capacity, np.uint8)
+        self._alone = self._instruments[:1], self._windows[:1], self._there[:1]
 
     def __call__(self, model: int, contexts: Sequence[object], out: Floats) -> list[bool]:
         """Fill row j of ``out`` with the window of request j; tell which were still there."""
         count = len(contexts)
-        instruments, windows = self._instruments[:count], self._windows[:count]
-        there = self._there[:count]
-        for place, pending in enumerate(contexts):
-            candidate: Candidate = pending.candidate  # type: ignore[attr-defined] # a Pending
-            instruments[place] = candidate.instrument
-            windows[place] = candidate.window
-        self._kernel.gather(model, instruments, windows, out, there)
+        candidates: list[Candidate]
+        candidates = [one.candidate for one in contexts]  # type: ignore[attr-defined] # Pending
+        if count == 1:
+            instruments, windows, there = self._alone
+            instruments[0], windows[0] = candidates[0].instrument, candidates[0].window
+        else:
+            instruments, windows = self._instruments[:count], self._windows[:count]
+            there = self._there[:count]
+            instruments[:] = [one.instrument for one in candidates]
+            windows[:] = [one.window for one in candidates]
+        if self._gather(model, instruments, windows, out, there) == count:
+            return [True] * count
         return [flag == 1 for flag in there.tolist()]
 
 

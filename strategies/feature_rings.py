@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from numba import boolean, config, float32, int64, typeof, uint8
 
 from engine.core.models import Floats
 from strategies.plan import KernelPlan, ModelInstance
@@ -13,6 +14,9 @@ from strategies.windows import SLACK, gather_nb
 Whole = npt.NDArray[np.int64]
 """Instruments or window numbers of a batch's requests, shape (N,)."""
 States = npt.NDArray[np.void]
+_FLOAT32: Final = np.dtype(np.float32)
+_INT64: Final = np.dtype(np.int64)
+_UINT8: Final = np.dtype(np.uint8)
 
 
 class FeatureRings:
@@ -37,7 +41,8 @@ class FeatureRings:
         self._states = [state[one.field][:instruments] for one in plan.models]
         self._norms = [np.zeros((2, len(one.columns)), np.float32) for one in plan.models]
         self._stated = [False] * len(plan.models)
-        self._gather: Callable[..., int] = gather_nb
+        self._shapes = [(one.window, len(one.columns)) for one in plan.models]
+        self._gathers: list[Callable[..., int]] = [gather_nb] * len(plan.models)
 
     def pushed(self, model: int, instrument: int) -> int:
         """Return the number of an instrument's newest row, 0 before the first."""
@@ -78,23 +83,41 @@ class FeatureRings:
         Raises:
             ValueError: an array of another shape or type.
         """
-        one, count = self.models[model], len(instruments)
-        wanted = (one.window, len(one.columns))
-        if out.shape[1:] != wanted or out.dtype != np.float32 or not out.flags.c_contiguous:
+        wanted = self._shapes[model]
+        if out.shape[1:] != wanted or out.dtype != _FLOAT32 or not out.flags.c_contiguous:
             raise ValueError(f"out is {out.dtype} {out.shape}, not float32 (B, {wanted})")
+        if windows.dtype != _INT64 or instruments.dtype != _INT64 or ok.dtype != _UINT8:
+            raise ValueError(f"{instruments.dtype} instruments, {windows.dtype}, {ok.dtype} ok")
+        count = len(instruments)
         if len(out) < count or len(windows) != count or len(ok) != count:
             raise ValueError(f"{count} instruments, {len(windows)} windows, {len(ok)} ok")
-        return self._gather(
+        return self._gathers[model](
             self.rows, self._states[model], self.bases[model], self._norms[model],
             self._stated[model], instruments, windows, out, ok,
         )  # fmt: skip
 
     def warm_up(self) -> None:
         """Compile ``gather``, or load it from the cache."""
+        self._gathers = [self._compiled(index) for index in range(len(self.models))]
         none, ok = np.zeros(0, np.int64), np.zeros(0, np.uint8)
-        for index, one in enumerate(self.models):
-            out = np.zeros((1, one.window, len(one.columns)), np.float32)
-            self.gather(index, none, none, out, ok)
+        for index, (window, features) in enumerate(self._shapes):
+            self.gather(index, none, none, np.zeros((1, window, features), np.float32), ok)
+
+    def _compiled(self, model: int) -> Callable[..., int]:
+        """Return the machine code's own entry: past numba's dispatch a call costs half.
+
+        It trusts its arguments' types, so ``gather`` checks them; any stride fits.
+        """
+        if getattr(config, "DISABLE_JIT", 0):
+            return gather_nb
+        signature = (
+            float32[::1], typeof(self._states[model]), int64, float32[:, ::1], boolean,
+            int64[:], int64[:], float32[:, :, ::1], uint8[:],
+        )  # fmt: skip
+        gather_nb.compile(signature)
+        overloads: dict[Any, Any] = gather_nb.overloads
+        found: Callable[..., int] = overloads[signature].entry_point
+        return found
 
 
 def ring_length(model: ModelInstance) -> int:
