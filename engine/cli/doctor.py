@@ -35,7 +35,7 @@ def examine(
 
     Example: heqis doctor --json
     """
-    from engine.doctor_devices import device_findings
+    from engine.doctor_devices import backend_findings, converter_findings, device_findings
     from engine.doctor_host import host_findings
     from engine.doctor_stack import stack_findings
 
@@ -43,6 +43,8 @@ def examine(
         "software": stack_findings(),
         "host": host_findings(data_dir),
         "accelerators (optional)": device_findings(),
+        "backends (one is enough)": backend_findings(),
+        "converters (optional)": converter_findings(),
     }
     fatal = [finding.subject for part in sections.values() for finding in part if finding.fatal]
     if as_json:

@@ -42,7 +42,8 @@ class RknnBackend:
             return "no Rockchip chip"
         if npu.driver is None:
             return f"{npu.soc}: no NPU driver; use a kernel with RKNPU"
-        return "" if npu.module else "rknnlite is not installed (extra rk3568, Python 3.12 at most)"
+        how = "pip install 'heqis[rk3568]', on Python 3.12 at most"
+        return "" if npu.module else f"rknnlite is not installed: {how}"
 
     def load(
         self, file: ModelFile, shape: ModelShape, device: str, options: LoadOptions

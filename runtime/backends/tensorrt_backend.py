@@ -118,7 +118,9 @@ class TensorRtBackend:
     @cached_property
     def _machine(self) -> Machine | str:
         if find_spec(self.flavour) is None:
-            return f"{self.flavour} is not installed (extra {self.extra}; on a Jetson: JetPack's)"
+            how = f"pip install 'heqis[{self.extra}]'"
+            jetson = "; on a Jetson JetPack's own" if self.flavour is Flavour.TENSORRT else ""
+            return f"{self.flavour} is not installed: {how}{jetson}"
         cuda = probe_cuda()
         if not cuda.devices:
             return f"no CUDA device: {cuda.problem}"

@@ -80,5 +80,5 @@ def read_chips(tensorrt: Any, target: str) -> tuple[int, ...]:
 
 def _import() -> Any:
     if find_spec(Flavour.RTX) is None:
-        raise DeviceError("tensorrt_rtx is not installed (extra rtx)")
+        raise DeviceError("tensorrt_rtx is not installed: pip install 'heqis[rtx]'")
     return importlib.import_module(Flavour.RTX)

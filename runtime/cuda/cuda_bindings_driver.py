@@ -31,7 +31,7 @@ class CudaBindingsDriver:
             found = find_spec("cuda.bindings.driver") is not None
         except ModuleNotFoundError:
             found = False
-        return "" if found else "cuda-bindings is not installed (extra nvidia)"
+        return "" if found else "cuda-bindings is not installed: pip install cuda-bindings"
 
     def open(self, ordinal: int = 0) -> "CudaBindingsSession":
         """Retain a device's primary context and make a stream on it."""

@@ -29,7 +29,7 @@ class PycudaDriver:
 
     def missing(self) -> str:
         """Return what is missing for it, "" if nothing."""
-        return "" if find_spec("pycuda") else "pycuda is not installed (extra nvidia)"
+        return "" if find_spec("pycuda") else "pycuda is not installed: pip install pycuda"
 
     def open(self, ordinal: int = 0) -> "PycudaSession":
         """Retain a device's primary context and make a stream on it."""

@@ -14,7 +14,17 @@ def test_table_names_every_part_of_the_machine(tmp_path: Path) -> None:
     arguments = ["doctor", "--data-dir", str(tmp_path)]
     result = CliRunner().invoke(make_app(), arguments, catch_exceptions=False)
     assert result.exit_code == 0
-    for subject in ("Python", "uvloop", "ZeroMQ", "kernel cache", "CUDA", "DLA", "RKNN", "clock"):
+    for subject in (
+        "Python",
+        "uvloop",
+        "ZeroMQ",
+        "kernel cache",
+        "CUDA",
+        "DLA",
+        "RKNN",
+        "clock",
+        "pnnx",
+    ):
         assert subject in result.stdout
 
 
@@ -24,7 +34,7 @@ def test_json_is_one_object_with_a_verdict(tmp_path: Path) -> None:
     answer = orjson.loads(result.stdout)
     assert answer["ok"] is True
     assert {finding["section"] for finding in answer["findings"]} == {
-        "software", "host", "accelerators",
+        "software", "host", "accelerators", "backends", "converters",
     }  # fmt: skip
     assert {finding["status"] for finding in answer["findings"]} <= {"ok", "warn", "missing"}
 

@@ -1,17 +1,27 @@
 """Every accelerator is judged, present or not, with what it is for."""
 
+import tomllib
+from pathlib import Path
+
 import pytest
 
+from engine.core.models import Backend, DeviceFact
 from engine.doctor_devices import (
     accelerator_findings,
+    backend_findings,
+    converter_findings,
     device_findings,
+    judge_backend,
+    judge_binding,
     judge_cuda,
     judge_dla,
     judge_jetson,
     judge_npu,
-    judge_tensorrt,
 )
-from engine.finding import Status
+from engine.finding import Finding, Status
+from runtime.catalog import BACKENDS, FoundDevice, every_backend
+from runtime.cuda.cuda_bindings_driver import CudaBindingsDriver
+from runtime.cuda.pycuda_driver import PycudaDriver
 from runtime.probe import (
     Accelerators,
     CudaDevice,
@@ -21,12 +31,15 @@ from runtime.probe import (
     TensorRtProbe,
 )
 
+EXTRAS = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"][
+    "optional-dependencies"
+]
 ORIN = CudaDevice("Orin", 87, 16 << 30, integrated=True)
 
 
 def test_nothing_an_accelerator_lacks_is_ever_fatal() -> None:
-    findings = device_findings()
-    assert len(findings) == 10
+    findings = [*device_findings(), *backend_findings(), *converter_findings()]
+    assert len(findings) == 5 + len(BACKENDS) + 3
     assert not any(finding.fatal for finding in findings)
     assert all(finding.needed_for for finding in findings)
 
@@ -38,12 +51,11 @@ def test_orin_is_described_with_its_gpu_and_dla() -> None:
         JetsonProbe("NVIDIA Jetson Orin NX", "36.4.3", 6),
         NpuProbe(),
     )
-    cuda, tensorrt, dla, jetson, npu = accelerator_findings(everything)
+    cuda, _binding, dla, jetson, npu = accelerator_findings(everything)
     assert cuda.found == "driver 12.6: Orin (SM 8.7, 16.0 GiB shared)"
-    assert tensorrt.found == "tensorrt 10.3.0"
     assert dla.found == "2 cores"
     assert jetson.found == "NVIDIA Jetson Orin NX, JetPack 6, L4T 36.4.3"
-    assert [f.status for f in (cuda, tensorrt, dla, jetson)] == [Status.OK] * 4
+    assert [f.status for f in (cuda, dla, jetson)] == [Status.OK] * 3
     assert npu.status is Status.MISSING
 
 
@@ -53,10 +65,73 @@ def test_driver_problem_is_told() -> None:
     assert "crashed" in finding.found
 
 
-def test_tensorrt_without_a_device_is_a_warning() -> None:
-    finding = judge_tensorrt(TensorRtProbe("tensorrt_rtx", "1.2", problem="no CUDA device"))
-    assert finding.status is Status.WARN
-    assert finding.found == "tensorrt_rtx 1.2: no CUDA device"
+def backend_called(name: str) -> Backend:
+    return next(backend for backend in every_backend() if backend.name == name)
+
+
+def hide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no module be found."""
+    monkeypatch.setattr("runtime.probe.find_spec", lambda name: None)
+
+
+def judge_absent(name: str, monkeypatch: pytest.MonkeyPatch) -> Finding:
+    hide(monkeypatch)
+    return judge_backend([FoundDevice(backend_called(name), None, "whatever")])
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_backend_that_is_not_installed_says_how_to_install_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding = judge_absent(name, monkeypatch)
+    assert (finding.status, finding.found) == (Status.MISSING, "not installed")
+    assert finding.needed_for
+    extra = backend_called(name).extra
+    if extra:
+        assert extra in EXTRAS
+        assert f"pip install 'heqis[{extra}]'" in finding.advice
+    else:
+        assert "pip install onnxruntime" in finding.advice
+
+
+def test_a_backend_is_told_with_all_its_devices() -> None:
+    backend = backend_called("onnxruntime")
+    facts = [DeviceFact("cpu", "CPU, one thread"), DeviceFact("gpu", "Orin")]
+    finding = judge_backend([FoundDevice(backend, fact, "") for fact in facts])
+    assert finding.status is Status.OK
+    assert finding.found.endswith(": cpu (CPU, one thread), gpu (Orin)")
+
+
+def test_a_backend_without_a_device_says_why() -> None:
+    finding = judge_backend([FoundDevice(backend_called("onnxruntime"), None, "no CUDA device")])
+    assert finding.status is Status.MISSING
+    assert finding.found.endswith(": no CUDA device")
+    assert finding.advice == ""
+
+
+def test_one_binding_of_cuda_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cuda.bindings", reason="cuda-bindings is not installed")
+    assert judge_binding().found == "cuda-bindings"
+    monkeypatch.setattr("runtime.cuda.pycuda_driver.find_spec", lambda name: None)
+    assert judge_binding([PycudaDriver(), CudaBindingsDriver()]).status is Status.OK
+    missing = judge_binding([PycudaDriver()])
+    assert (missing.status, missing.found) == (
+        Status.MISSING,
+        "pycuda is not installed: pip install pycuda",
+    )
+    assert "cuda-bindings" in missing.advice
+
+
+def test_a_converter_that_is_missing_says_what_for_and_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("runtime.builders.ncnn_builder.find_spec", lambda name: None)
+    monkeypatch.chdir(tmp_path)
+    for finding, target in zip(converter_findings(), ("litert", "ncnn", "rk3568"), strict=True):
+        assert finding.status is Status.MISSING
+        assert finding.needed_for == f"heqis model build --target {target}"
+        assert finding.advice
 
 
 @pytest.mark.parametrize(
@@ -75,7 +150,7 @@ def test_board_without_its_release_file_is_still_named() -> None:
     ("npu", "status", "advice"),
     [
         (NpuProbe("rk3568", "/dev/rknpu", module=True), Status.OK, ""),
-        (NpuProbe("rk3568", "/dev/rknpu"), Status.WARN, "rknn-toolkit-lite2"),
+        (NpuProbe("rk3568", "/dev/rknpu"), Status.WARN, "heqis[rk3568]"),
         (NpuProbe("rk3568", None, module=True), Status.WARN, "rknpu driver"),
     ],
 )
