@@ -160,12 +160,21 @@ def _beside(file: Path, path: Any) -> Any:
 def _overrides(environ: Mapping[str, str]) -> Iterable[tuple[str, dict[str, Any]]]:
     for variable in sorted(environ):
         if not variable.startswith(ENV_PREFIX):
+            _check_not_meant(variable)
             continue
         keys = variable[len(ENV_PREFIX) :].lower().split("__")
         tree: dict[str, Any] = {keys[-1]: _toml_value(environ[variable])}
         for key in reversed(keys[:-1]):
             tree = {key: tree}
         yield variable, tree
+
+
+def _check_not_meant(variable: str) -> None:
+    """Refuse ``HEQIS_RISK__LIMITS``: it means to override a key, and would be passed over."""
+    rest = variable.removeprefix("HEQIS_")
+    if rest != variable and "__" in rest:
+        expected = f"a key is overridden by {ENV_PREFIX}{rest}, with two underscores first"
+        raise ConfigError("the environment", variable, variable, expected)
 
 
 def _toml_value(text: str) -> object:

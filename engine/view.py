@@ -88,6 +88,7 @@ def status_line(state: ViewState) -> str:
     problems = "; ".join(_problem_texts(state))
     stages = status.get("latency_recent") or status.get("latency", {})
     total = stages.get("total", {})
+    count = total.get("count", 0)
     parts = [
         "healthy" if status.get("healthy") else "not healthy",
         *([problems] if problems else []),
@@ -96,7 +97,7 @@ def status_line(state: ViewState) -> str:
         f"{status.get('ticks', 0):,} ticks",
         f"{status.get('signals', 0):,} signals",
         f"{status.get('refused', 0):,} refused",
-        f"total p50 {format_ns(total.get('p50', 0))} p99 {format_ns(total.get('p99', 0))}",
+        *([f"total p50 {format_ns(total['p50'])} p99 {format_ns(total['p99'])}"] if count else []),
         *model_texts(status),
         *(f"{count:,} {words(name)}" for name, count in state.odd_input().items()),
     ]

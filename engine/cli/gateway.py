@@ -58,7 +58,8 @@ def record(
     """Record what a gateway publishes, frame by frame, until a limit or Ctrl-C.
 
     Takes the engine's place: it binds link.data, so stop the engine first or give the gateway a
-    second output. With a rotation option the log is a directory of segments.
+    second output. Waits for the gateway if it is not there; --seconds counts from its first frame.
+    With a rotation option the log is a directory of segments.
 
     Example: heqis record -c configs/default.toml -o monday.hql --seconds 60
     """

@@ -87,7 +87,7 @@ def _one_of(what: str, found: str, allowed: "tuple[str, ...] | list[str]") -> st
     from engine.core.errors import ConfigError
 
     if found not in allowed:
-        raise ConfigError("heqis import", what, found, f"it is one of {', '.join(allowed)}")
+        raise ConfigError("import", what, found, f"it is one of {', '.join(allowed)}")
     return found
 
 
@@ -98,7 +98,7 @@ def _duration_ns(text: str) -> int:
     try:
         return parse_duration_ns(text)
     except ValueError as error:
-        raise ConfigError("heqis import", "--bar-length", text, str(error)) from None
+        raise ConfigError("import", "--bar-length", text, str(error)) from None
 
 
 @contextmanager

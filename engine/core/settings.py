@@ -12,6 +12,7 @@ _UNITS_NS: Final = {
     "ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9,
     "d": 86_400 * 10**9,
 }  # fmt: skip
+_LEAST_BARE_NS: Final = 1_000
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ns|us|ms|s|m|h|d)")
 
 
@@ -19,9 +20,13 @@ def parse_duration_ns(value: object) -> int:
     """Read a duration: ``"250ms"``, ``"1m"``, ``"1.5h"``, or whole nanoseconds as an integer.
 
     Raises:
-        ValueError: not a duration.
+        ValueError: not a duration, or an integer below a microsecond: seconds were meant.
     """
     if isinstance(value, int) and not isinstance(value, bool):
+        if 0 < value < _LEAST_BARE_NS:
+            raise ValueError(
+                f'{value} without a unit is nanoseconds; write "{value}s"'
+            )
         return value
     if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
         return round(float(match[1]) * _UNITS_NS[match[2]])

@@ -136,3 +136,16 @@ def test_no_text_makes_the_reader_of_durations_fail_otherwise(text: str) -> None
         assert parse_duration_ns(text) >= 0
     except ValueError as error:
         assert "is not a duration" in str(error)  # noqa: PT017 - most texts are refused
+
+
+def test_a_variable_that_would_be_passed_over_is_told() -> None:
+    with pytest.raises(ConfigError, match="HEQIS__RISK__LIMITS__MAX_SIGNALS, with two underscores"):
+        load_config([], {"HEQIS_RISK__LIMITS__MAX_SIGNALS": "5"})
+    load_config([], {"HEQIS_CACHE_DIR": "/tmp/x"})
+
+
+def test_a_duration_without_a_unit_is_refused_where_seconds_were_meant(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text("[journal]\ncommit_interval = 10\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match='10 without a unit is nanoseconds; write "10s"'):
+        load_config([path])
