@@ -105,10 +105,11 @@ class Planner:
             self.refused_full += 1
             return Failure.REFUSED
         queue = self._queues[request.model]
-        if now_ns + self._answered_in(queue, request, busy_ns) > request.deadline_ns:
+        key = key_of(request)
+        if now_ns + self._answered_in(queue, key, busy_ns) > request.deadline_ns:
             return self._refuse(queue, busy_ns)
         self._in_a_row = 0
-        queue.push(request)
+        queue.put(key, request)
         self.queued += 1
         if self._max_wait_ns:
             queue.note_arrival(now_ns)
@@ -135,6 +136,10 @@ class Planner:
             full_only: Return no batch unless it is a full one.
         """
         queues = [one for one in self._queues.values() if one.keys] if only is None else [only]
+        if len(queues) == 1 and not full_only and not self._max_wait_ns:
+            plan = self._plan_alone(now_ns, start_ns, queues[0])
+            if plan is not None:
+                return plan
         dropped = self._drop(now_ns, queues)
         if dropped:
             queues = [queue for queue in queues if queue.keys]
@@ -157,13 +162,32 @@ class Planner:
             return Plan([], dropped=dropped)
         return Plan(self._take_choice(choice), queue.size_of(place), queue.model, dropped)
 
-    def _answered_in(self, queue: RequestQueue, request: Request, busy_ns: int) -> int:
+    def _plan_alone(self, now_ns: int, start_ns: int, queue: RequestQueue) -> Plan | None:
+        """Plan for one model whose requests all fit one batch and its deadlines, as most do.
+
+        What the whole of ``plan`` would choose, for a quarter of the price; None to ask that.
+        """
+        if not queue.keys:
+            return None
+        count, latency = len(queue.keys), queue.latency
+        place = queue.fill(count)
+        bucket = latency.buckets[place]
+        head_ns = queue.keys[0] >> KEY_SHIFT
+        if (
+            count > bucket
+            or head_ns < now_ns + latency.predicted[0]
+            or head_ns < max(start_ns, now_ns) + latency.uppers[place]
+        ):
+            return None
+        self.queued -= count
+        return Plan(queue.take_all(), bucket, queue.model)
+
+    def _answered_in(self, queue: RequestQueue, key: int, busy_ns: int) -> int:
         """Estimate the time to a new request's answer behind all that is more urgent."""
         if not self.queued:
             if busy_ns <= 0:
                 return queue.latency.predicted[0] + queue.overhead_ns
             return busy_ns + queue.latency.uppers[0] + queue.overhead_ns
-        key = key_of(request)
         ahead_ns = queue.work_ns(queue.ahead_of(key) + 1)
         if len(queue.keys) < self.queued:
             for other in self._queues.values():

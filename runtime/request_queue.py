@@ -95,7 +95,11 @@ class RequestQueue:
 
     def push(self, request: Request) -> None:
         """Queue one behind all that are as urgent."""
-        key, keys = key_of(request), self.keys
+        self.put(key_of(request), request)
+
+    def put(self, key: int, request: Request) -> None:
+        """Queue one whose key is known."""
+        keys = self.keys
         if not keys or key >= keys[-1]:
             keys.append(key)
             self.requests.append(request)
@@ -131,6 +135,14 @@ class RequestQueue:
         del self.keys[first : first + count]
         return taken
 
+    def take_all(self) -> list[Request]:
+        """Remove and return all, earliest deadline first."""
+        if self.latency.runs - self._refreshed >= _REFRESH_RUNS:
+            self.refresh()
+        taken, self.requests = self.requests, []
+        self.keys = []
+        return taken
+
     def take_places(self, places: list[int]) -> list[Request]:
         """Remove and return the requests at these ascending places, at least one."""
         if places[-1] - places[0] + 1 == len(places):
@@ -164,10 +176,14 @@ class RequestQueue:
 
     def work_ns(self, count: int) -> int:
         """Estimate how long ``count`` requests take, in full batches and a rest at its ``L+``."""
-        whole, rest = divmod(count, self.latency.buckets[self.full])
-        taken = whole * (self.latency.predicted[self.full] + self.overhead_ns) if whole else 0
+        latency, full = self.latency, self.full
+        size = latency.buckets[full]
+        if count < size:
+            return latency.uppers[self._sizes[count]] + self.overhead_ns if count else 0
+        whole, rest = divmod(count, size)
+        taken = whole * (latency.predicted[full] + self.overhead_ns)
         if rest:
-            taken += self.latency.uppers[self._sizes[rest]] + self.overhead_ns
+            taken += latency.uppers[self._sizes[rest]] + self.overhead_ns
         return taken
 
     def refresh(self) -> None:
