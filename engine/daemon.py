@@ -277,6 +277,10 @@ async def run_engine(
         blueprint: The configuration, resolved.
         on_ready: Called when live.
     """
+    if blueprint.models:
+        from runtime.backends.onnxruntime_backend import bound_memory
+
+        bound_memory(blueprint.config.inference.memory_budget_bytes)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -18,6 +18,7 @@ from runtime.config import InferenceConfig
 from runtime.executors import learn_latency
 from runtime.faults import FaultSwitch, FaultyModel
 from runtime.lane import Lane
+from runtime.memory import MemoryMark
 from runtime.model_cache import ModelCache
 from runtime.parity import check_loaded
 from runtime.served import Form, Learnt, Place
@@ -26,6 +27,8 @@ HOST: Final = "cpu"
 _HOST_BACKEND: Final = "onnxruntime"
 LOAD_LIMIT_S: Final = 600.0
 """A device may have to compile a model first."""
+LIBRARY_BYTES: Final = 512 << 20
+"""What a library may take beside its first model."""
 
 
 def lane_name(backend: str, device: str) -> str:
@@ -62,17 +65,32 @@ def load_form(
     device: str,
     options: LoadOptions,
     switch: FaultSwitch | None,
+    allowed_bytes: int = 0,
 ) -> Loaded:
     """Load one form, run the parity vectors through it, and time it; by the device's owner.
 
+    Args:
+        bundle: Where the form comes from.
+        backend: What loads it.
+        file: The form.
+        device: Where to.
+        options: How.
+        switch: The turned fault switch of the device, None if it is not broken.
+        allowed_bytes: By how much the process's memory may grow meanwhile; 0: by any amount.
+
     Raises:
         BundleError: the file is not what it says it is.
-        DeviceError: the device failed, or its answers are not the reference's.
+        DeviceError: the device failed, its answers are not the reference's, or it took too much
+            memory.
     """
+    mark = MemoryMark()
     loaded: LoadedModel = backend.load(file, bundle.shape, device, options)
     behind = FaultyModel(loaded, switch) if switch is not None and switch.fault else loaded
     try:
-        return Loaded(loaded, _learn(bundle, behind))
+        learnt = _learn(bundle, behind)
+        if allowed_bytes:
+            _check_memory(mark.grown_bytes(), allowed_bytes)
+        return Loaded(loaded, learnt)
     except (BundleError, DeviceError):
         loaded.close()
         raise
@@ -83,6 +101,14 @@ def _learn(bundle: Bundle, loaded: LoadedModel) -> Learnt:
     if not report.passed:
         raise DeviceError(f"{loaded.backend} on {loaded.device}: parity {report}")
     return Learnt(learn_latency(loaded), report, bundle.parity())
+
+
+def _check_memory(grown_bytes: int, allowed_bytes: int) -> None:
+    if grown_bytes > allowed_bytes:
+        raise DeviceError(
+            f"loading and running it took {grown_bytes >> 20} MiB of the process's memory, "
+            f"{allowed_bytes >> 20} are allowed: raise inference.memory_budget_bytes"
+        )
 
 
 class Loader:
@@ -115,6 +141,7 @@ class Loader:
         self.unclosed = 0
         self._closing: set[asyncio.Future[Any]] = set()
         self._loads = 0
+        self._libraries: set[str] = set()
 
     async def load(self, place: Place, bundle: Bundle, *, evict: bool = True) -> Form:
         """Load the first of a bundle's forms that works on a rung of a placement.
@@ -177,14 +204,33 @@ class Loader:
         lane = self._lane_of(lane_name(backend.name, device))
         options = LoadOptions(buckets_of(place.config.max_batch), cache=self._config.cache)
         switch = self._switch_of(backend.name, device)
-        work = partial(load_form, bundle, backend, file, device, options, switch)
+        self._check_file(file)
+        allowed_bytes = self._allowed_bytes(backend, lane)
+        work = partial(load_form, bundle, backend, file, device, options, switch, allowed_bytes)
         loaded, learnt = await self._owned(lane, work)
+        self._libraries.add(backend.name)
         is_reference = _is_reference(bundle, backend, file, device)
         form = Form(place, bundle, lane, loaded, learnt, is_reference=is_reference)
         self._loads += 1
         form.cache_key = (bundle.identity, device, self._loads)
         self._admit(form, evict=evict)
         return form
+
+    def _check_file(self, file: ModelFile) -> None:
+        """Refuse what is too large before it is read."""
+        size_bytes, budget_bytes = file.path.stat().st_size, self.cache.budget_bytes
+        if size_bytes > budget_bytes:
+            raise DeviceError(
+                f"{file.path.name} has {size_bytes} bytes, {budget_bytes} are allowed: raise "
+                "inference.memory_budget_bytes"
+            )
+
+    def _allowed_bytes(self, backend: Backend, lane: Lane) -> int:
+        """Return by how much loading may grow the process; elsewhere memory is the device's."""
+        if not is_host(lane.device):
+            return 0
+        first = backend.name not in self._libraries
+        return self.cache.budget_bytes + (LIBRARY_BYTES if first else 0)
 
     async def _owned(self, lane: Lane, work: Callable[[], Loaded]) -> Loaded:
         if lane.lost:

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 import orjson
 import uvloop
-from bundle_cases import make_bundle
+from bundle_cases import make_bundle, make_draft
 from live_cases import wait_until
 from live_feed import FRAME_TICKS, HandFeed, feed_tree, takes
+from tiny_models import MLP_SHAPE, random_windows
 from websockets.asyncio.client import ClientConnection, connect
 
 from engine.composition import Blueprint, resolve
@@ -26,11 +28,13 @@ from engine.config import Config
 from engine.core.signals import Signal
 from engine.daemon import Engine
 from runtime.bundle import Bundle
+from runtime.bundle_writer import write_bundle
 from runtime.manifest import Clock
 
 MS: Final = 10**6
 STALL_BUDGET_NS: Final = 100 * MS
 """Well below the shortest fault, ``late`` with 200 ms, and above what a busy machine does alone."""
+EVERY_TRADE: Final = Clock(kind="every_trade")
 BY_MODEL: Final = ("scored", "asks")
 MACD: Final = {"rule": "macd_cross", "on": "trade", "params": {"fast": 2, "slow": 3, "signal": 2}}
 THREADED: Final = {"inline_below": 0}
@@ -39,7 +43,7 @@ INLINE: Final = {"inline_below": "1s"}
 
 def trade_bundle(path: Path, **changes: Any) -> Bundle:
     """Write the bundle of a small MLP that scores windows of trades."""
-    return make_bundle(path, clock=Clock(kind="every_trade"), **changes)
+    return make_bundle(path, clock=EVERY_TRADE, **changes)
 
 
 def model_tree(tmp_path: Path, bundle: Path, **changes: Any) -> dict[str, Any]:
@@ -205,3 +209,12 @@ def events(journal: Path, kind: str) -> list[dict[str, Any]]:
     with sqlite3.connect(journal) as connection:
         query = "SELECT fields FROM events WHERE kind = ? ORDER BY row"
         return [orjson.loads(row[0]) for row in connection.execute(query, (kind,))]
+
+
+def sure_bundle(path: Path, model: Path, **changes: Any) -> Bundle:
+    """Write the bundle of a model that answers the same unless it does harm."""
+    answer = np.linspace(0.2, 0.4666667, MLP_SHAPE.outputs, dtype=np.float32)
+    inputs = random_windows(MLP_SHAPE, 8)
+    draft = make_draft(MLP_SHAPE, clock=EVERY_TRADE, name="sure", **changes)
+    outputs = np.tile(answer / answer.sum(), (len(inputs), 1))
+    return write_bundle(path, draft, {"model.onnx": model}, inputs, outputs)

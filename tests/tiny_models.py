@@ -20,6 +20,8 @@ TCN_SHAPE: Final = ModelShape(32, 8, 3)
 _OPSET: Final = 17
 _IR_VERSION: Final = 8
 _KERNEL: Final = 3
+_INT64: Final = 7
+"""``TensorProto.INT64``."""
 
 
 class _Graph:
@@ -119,6 +121,85 @@ def make_constant(path: Path, values: Sequence[float], shape: ModelShape = MLP_S
     nothing = graph.node("MatMul", flat, zeros)
     graph.node("Add", nothing, graph.constant(np.asarray(values, np.float32)), output=OUTPUT)
     return graph.save(path, shape)
+
+
+class Sure:
+    """A constant answer to which a subgraph adds nothing, or does harm."""
+
+    def __init__(self, shape: ModelShape) -> None:
+        self.shape = shape
+        self.graph = _Graph(0)
+        self._answer = np.linspace(0.2, 0.4666667, shape.outputs, dtype=np.float32)
+
+    def excess(self, above: float, times: float = 1.0) -> str:
+        """Name how far the window's largest value is above something: 0 if it is not."""
+        graph = self.graph
+        most = graph.node("ReduceMax", INPUT, keepdims=0)
+        beyond = graph.node("Relu", graph.node("Sub", most, graph.constant(np.float32(above))))
+        return graph.node("Mul", beyond, graph.constant(np.float32(times)))
+
+    def save(self, path: Path, harm: str) -> Path:
+        """Write the model that answers once ``harm``, a number, is known."""
+        graph, shape = self.graph, self.shape
+        flat = graph.node("Flatten", INPUT, axis=1)
+        zeros = np.zeros((shape.window * shape.features, shape.outputs), np.float32)
+        nothing = graph.node("MatMul", flat, graph.constant(zeros))
+        none = graph.node("Mul", harm, graph.constant(np.float32(0)))
+        sure = graph.node("Add", nothing, graph.constant(self._answer / self._answer.sum()))
+        graph.node("Add", sure, none, output=OUTPUT)
+        return graph.save(path, shape)
+
+
+def make_nan_above(path: Path, above: float, shape: ModelShape = MLP_SHAPE) -> Path:
+    """Write a model that answers NaN where a value of the window is above something."""
+    sure = Sure(shape)
+    return sure.save(path, sure.graph.node("Sqrt", sure.graph.node("Neg", sure.excess(above))))
+
+
+def make_raise_above(path: Path, above: float, shape: ModelShape = MLP_SHAPE) -> Path:
+    """Write a model that reads beyond a table where a value of the window is above something."""
+    sure = Sure(shape)
+    place = sure.graph.node("Cast", sure.excess(above), to=_INT64)
+    return sure.save(path, sure.graph.node("Gather", sure.graph.constant(np.zeros(1, np.float32)),
+                                           place, axis=0))  # fmt: skip
+
+
+def make_eat_above(path: Path, above: float, floats: float, shape: ModelShape = MLP_SHAPE) -> Path:
+    """Write a model that takes ``floats`` for each unit that a value is above something."""
+    sure = Sure(shape)
+    size = sure.graph.node("Cast", sure.excess(above, floats), to=_INT64)
+    return sure.save(path, _eaten(sure.graph, size))
+
+
+def make_eat_by_row(path: Path, floats: int, shape: ModelShape = MLP_SHAPE) -> Path:
+    """Write a model that takes ``floats`` for each row of a batch."""
+    sure = Sure(shape)
+    dims = sure.graph.node("Shape", INPUT)
+    rows = sure.graph.node("Gather", dims, sure.graph.constant(np.int64(0)), axis=0)
+    size = sure.graph.node("Mul", rows, sure.graph.constant(np.int64(floats)))
+    return sure.save(path, _eaten(sure.graph, size))
+
+
+def make_slow_above(path: Path, above: float, rounds: float, shape: ModelShape = MLP_SHAPE) -> Path:
+    """Write a model that goes round a loop for each unit that a value is above something."""
+    onnx = pytest.importorskip("onnx", reason="tiny models are made with onnx.helper")
+    helper, sure = onnx.helper, Sure(shape)
+    kinds = {"i": onnx.TensorProto.INT64, "go": onnx.TensorProto.BOOL, "x": onnx.TensorProto.FLOAT}
+    made = {"go_on": kinds["go"], "y": kinds["x"]}
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Sin", ["x"], ["y"])],
+        "round",
+        [helper.make_tensor_value_info(name, kind, []) for name, kind in kinds.items()],
+        [helper.make_tensor_value_info(name, kind, []) for name, kind in made.items()],
+    )
+    times = sure.graph.node("Cast", sure.excess(above, rounds), to=_INT64)
+    go, start = sure.graph.constant(np.bool_(True)), sure.graph.constant(np.float32(0))
+    return sure.save(path, sure.graph.node("Loop", times, go, start, body=body))
+
+
+def _eaten(graph: _Graph, size: str) -> str:
+    dims = graph.node("Reshape", size, graph.constant(np.ones(1, np.int64)))
+    return graph.node("ReduceSum", graph.node("ConstantOfShape", dims), keepdims=0)
 
 
 def onnx_file(path: Path, precision: Precision = Precision.FP32) -> ModelFile:

@@ -46,6 +46,34 @@ _BAD_FILE: Final = (
 )  # fmt: skip
 
 
+_bounded: list[int] = []
+"""The bound of the process's arena, bytes; empty if it has none."""
+
+
+def bound_memory(most_bytes: int) -> bool:
+    """Bound what all models of this process together may compute in, on the processor.
+
+    A model that wants more fails, and is told so by ``DeviceError``; the process lives. The library
+    allows one such bound a process, so that only the first call has an effect, and only on what is
+    loaded after it.
+
+    Args:
+        most_bytes: The bound.
+
+    Returns:
+        Whether this call set it.
+    """
+    if _bounded or not probe_module(_MODULE).present:
+        return False
+    runtime = import_module(_MODULE)
+    kind, memory = runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, runtime.OrtMemType.DEFAULT
+    as_requested = 1
+    arena = runtime.OrtArenaCfg({"max_mem": most_bytes, "arena_extend_strategy": as_requested})
+    runtime.create_and_register_allocator(runtime.OrtMemoryInfo("Cpu", kind, 0, memory), arena)
+    _bounded.append(most_bytes)
+    return True
+
+
 class OnnxRuntimeBackend:
     """ONNX Runtime on ``cpu`` and ``cpu:1``, and on ``gpu`` with one of its NVIDIA providers.
 
@@ -155,6 +183,8 @@ def _session_options(runtime: Any) -> Any:
     options.log_severity_level = _SILENT
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    if _bounded:
+        options.add_session_config_entry("session.use_env_allocators", "1")
     return options
 
 
