@@ -22,4 +22,7 @@ def demo_tree(directory: Path) -> dict[str, Any]:
     }
     for section, values in changes.items():
         tree[section] = {**tree.get(section, {}), **values}
+    for model in tree["models"]:
+        model["bundle"] = str((CONFIGS / model["bundle"]).resolve())
+    tree["inference"] = {**tree["inference"], "cache": str(directory / "models")}
     return tree
