@@ -1,12 +1,9 @@
 """All lanes: one a device, made when the first form is put on it, and what stands on each."""
 
 import asyncio
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
-
-import numpy as np
 
 from engine.core.models import Failure, Floats
 from latency.histogram import StageHistograms
@@ -19,6 +16,7 @@ from runtime.lane import BatchFacts, Lane, OnDone
 from runtime.loading import is_host
 from runtime.planner import Planner
 from runtime.request_queue import Request
+from runtime.row_checks import finite_check
 from runtime.served import Form, ModelRequest, Role
 
 
@@ -50,6 +48,7 @@ class Lanes:
         self._on_done = on_done
         self._on_health = on_health
         self._clock = clock
+        self._all_finite = finite_check()
         self._lanes: dict[str, Lane] = {}
         self._forms: dict[tuple[str, int], Form] = {}
 
@@ -160,7 +159,7 @@ class Lanes:
             "models": lane.counts(),
         }
 
-    def _fill(self, device: str, key: int, requests: list[Request], out: Floats) -> list[bool]:
+    def _fill(self, device: str, key: int, requests: list[Request], out: Floats) -> Sequence[bool]:
         """Fill a batch in, from the engine's windows or, for a probe, from the parity vectors."""
         form = self._forms[device, key]
         for request in requests:
@@ -168,10 +167,9 @@ class Lanes:
         if form.probing:
             return self._fill_each(form, requests, out)
         there = self._gather(form.model, [request.context for request in requests], out)
-        rows = out[: len(requests)]
-        if math.isfinite(np.vdot(rows, rows)):
-            return list(there)
-        return _only_numbers(requests, list(there), rows)
+        if self._all_finite(out, len(requests)):
+            return there
+        return _only_numbers(requests, list(there), out[: len(requests)])
 
     def _fill_each(self, form: Form, requests: list[Request], out: Floats) -> list[bool]:
         there: list[bool] = []

@@ -4,8 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from engine.core.models import LoadedModel, Score
+from engine.core.models import Floats, LoadedModel, Score
 from runtime.bundle import Bundle
+from runtime.row_checks import answer_check
 
 
 class OutputRange(NamedTuple):
@@ -45,7 +46,7 @@ class Scorer:
         tolerance: Parity tolerance of the form's precision, absolute.
     """
 
-    __slots__ = ("_high", "_low", "_tolerance", "_total", "by")
+    __slots__ = ("_check", "_high", "_low", "_tolerance", "_total", "by")
 
     def __init__(self, by: Provenance, stated: OutputRange, tolerance: float) -> None:
         self.by = by
@@ -54,6 +55,7 @@ class Scorer:
         self._high = min(stated.high + tolerance, 3.4e38)
         self._total = stated.total
         self._tolerance = tolerance
+        self._check = answer_check()
 
     def problem(self, values: Sequence[float]) -> str:
         """Return what is wrong with an answer, "" if nothing."""
@@ -66,6 +68,12 @@ class Scorer:
             if off > self._tolerance * len(values):
                 return f"outputs add up to {sum(values):g}, not {self._total:g}"
         return ""
+
+    def all_good(self, rows: Floats, count: int) -> bool:
+        """Return whether nothing is wrong with any of the first ``count`` rows, (N, O)."""
+        total = math.nan if self._total is None else self._total
+        slack = self._tolerance * rows.shape[1]
+        return self._check(rows, count, self._low, self._high, total, slack)
 
     def score(
         self, values: Sequence[float], batch: int, queue_ns: int, service_ns: int
