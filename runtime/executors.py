@@ -11,7 +11,7 @@ import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any, Final, Protocol, TypeVar
 
@@ -62,7 +62,7 @@ class Job:
         self.hosted = hosted
         self.loaded = hosted.loaded
         self.requests = requests
-        self.ok: list[bool] = []
+        self.ok: Sequence[bool] = ()
         self.bucket = bucket
         self.slot = slot
         self.handed_ns = 0

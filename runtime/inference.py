@@ -19,6 +19,7 @@ from runtime.asking import Answer, Ask, Gather, ModelEvent, OnAnswer, OnEvent, n
 from runtime.bundle import Bundle
 from runtime.config import InferenceConfig, ModelConfig
 from runtime.direct import DirectInference
+from runtime.executors import Job
 from runtime.faults import Fault
 from runtime.lane import BatchFacts, Lane
 from runtime.lanes import Lanes
@@ -26,7 +27,7 @@ from runtime.opinions import SecondAnswers
 from runtime.placement import Outcome, Standing
 from runtime.placer import Placer
 from runtime.request_queue import Request
-from runtime.served import ModelRequest, Role, ServedModel
+from runtime.served import Form, ModelRequest, Role, ServedModel
 
 __all__ = [
     "Answer", "Ask", "DirectInference", "Gather", "Inference", "ModelEvent", "OnAnswer", "OnEvent",
@@ -63,7 +64,7 @@ class Inference:
         self._clock = clock_ns
         self._on_answer = on_answer
         self._on_event = on_event
-        self._lanes = Lanes(config, gather, self._on_done, self._on_health, clock_ns)
+        self._lanes = Lanes(config, gather, self._on_done, self._on_rows, self._on_health, clock_ns)
         pairs = list(zip(models, bundles, strict=True))
         self._placer = Placer(config, pairs, self._lanes, clock_ns, on_event)
         self._models = self._placer.models
@@ -98,7 +99,7 @@ class Inference:
         """Ask for scores; return the answers made at once, None where one comes later."""
         answers: list[Answer | None] = [None] * len(asks)
         waiting: list[ModelRequest] = []
-        lanes: dict[str, Lane] = {}
+        lanes: list[Lane] = []
         now_ns = self._clock()
         self._asking += 1
         try:
@@ -106,8 +107,9 @@ class Inference:
                 request = self._submit(now_ns, ask, answers, place)
                 if request is not None:
                     waiting.append(request)
-                    lanes[request.form.lane.device] = request.form.lane
-            for lane in lanes.values():
+                    if request.form.lane not in lanes:
+                        lanes.append(request.form.lane)
+            for lane in lanes:
                 lane.pump()
         finally:
             self._asking -= 1
@@ -236,6 +238,32 @@ class Inference:
             self._placer.on_probe(asked, row, failure)
         else:
             self._seconds.take(asked, row)
+
+    def _on_rows(self, requests: list[Request], rows: Floats, job: Job) -> None:
+        """Take the answers of a whole batch, all in one go where all are answers to be served."""
+        batch, started_ns = len(requests), job.started_ns
+        service_ns = job.finished_ns - started_ns
+        asked: list[ModelRequest] = requests  # type: ignore[assignment] # lanes get no others
+        form = asked[0].form
+        if asked[0].role is Role.SERVE and not form.probing and form.scorer.all_good(rows, batch):
+            scores = form.scorer.scores(rows, asked, started_ns, service_ns)
+            self._serve_all(form, asked, scores)
+            return
+        for request, row in zip(requests, rows, strict=False):
+            queue_ns = started_ns - request.submitted_ns
+            facts = BatchFacts(batch, job.bucket, queue_ns, service_ns, form.lane.device)
+            self._on_done(request, row, None, facts)
+
+    def _serve_all(self, form: Form, requests: list[ModelRequest], scores: list[Score]) -> None:
+        model = self._models[form.model]
+        model.scores += len(scores)
+        model.ladder.note_answers(form.rung, len(scores))
+        opinions = self._placer.opinions[form.model]
+        followed = opinions.shadow is not None or opinions.reference is not None
+        for request, score in zip(requests, scores, strict=True):
+            self._give(request, Answer(request.context, score, None))
+            if followed:
+                self._seconds.follow(request, form, score.values)
 
     def _serve(
         self,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
 from engine.core.errors import DeviceError
 from engine.core.models import Failure, Floats, LoadedModel
@@ -29,6 +30,7 @@ _THREAD_OVERHEAD_NS: Final = 50_000
 _HOP_WEIGHT: Final = 1 / 16
 _LONGEST_HOP_NS: Final = 1_000_000
 _NS_PER_S: Final = 1_000_000_000
+_FLOAT32: Final = np.dtype(np.float32)
 
 
 class BatchFacts(msgspec.Struct, frozen=True, gc=False):
@@ -54,6 +56,9 @@ Gather = Callable[[int, list[Request], Floats], Sequence[bool]]
 of a model; says for each whether its window was still there."""
 OnDone = Callable[[Request, Floats | None, Failure | None, BatchFacts], None]
 """Takes a request's answer: its row, float32 (O,), valid during the call, or why there is none."""
+OnRows = Callable[[list[Request], Floats, Job], None]
+"""Takes the answers of a whole batch at once: requests, their rows first in float32 (N, O), valid
+during the call, and how the batch went."""
 OnHealth = Callable[[str, str], None]
 """Hears of a device, by name, that it is ``lost`` or has ``returned``."""
 
@@ -84,6 +89,8 @@ class Lane:
         inline_below_ns: Batches predicted to be faster run on the loop thread although the
             executor has a thread. 0 where a library may only be called by the thread that owns it.
         on_health: Hears what becomes of the device.
+        on_rows: Takes the answers of batches that gave every request its row in time, if given;
+            all others go to ``on_done``.
     """
 
     def __init__(
@@ -97,6 +104,7 @@ class Lane:
         *,
         inline_below_ns: int = 0,
         on_health: OnHealth = no_health,
+        on_rows: OnRows | None = None,
     ) -> None:
         self.device = device
         self.planner = planner
@@ -106,6 +114,7 @@ class Lane:
         self._inline.start(None, self)
         self._gather = gather
         self._on_done = on_done
+        self._on_rows = on_rows
         self._clock = clock
         self._inline_below_ns = inline_below_ns
         self._on_health = on_health
@@ -186,7 +195,7 @@ class Lane:
             failure: Failure | None = Failure.FAILED
         else:
             now_ns, busy_ns = request.submitted_ns, 0
-            if executor.in_flight and not hosted.inline:
+            if not hosted.inline and executor.in_flight:
                 busy_ns = self._free_ns - now_ns
             failure = self.planner.admit(now_ns, request, busy_ns)
         if failure is not None:
@@ -233,9 +242,13 @@ class Lane:
         """Take back a batch; keep the device busy first, then answer, then learn."""
         job.hosted.in_flight -= 1
         now_ns, rows = self._clock(), job.output
-        if rows is not None and rows.shape != (job.bucket, job.hosted.outputs):
-            job.error = DeviceError(f"it answered {rows.shape}, not {job.hosted.outputs} a row")
-            rows = None
+        if rows is not None:
+            outputs = job.hosted.outputs
+            if rows.shape != (job.bucket, outputs) or rows.dtype != _FLOAT32:
+                job.error = DeviceError(
+                    f"it answered {rows.dtype} {rows.shape}, not {outputs} a row"
+                )
+                rows = None
         if job.error is not None:
             job.hosted.note_error(now_ns, job.error, self.device)
         if job.handed_ns:
@@ -317,7 +330,7 @@ class Lane:
             job.hosted.note_error(self._clock(), error, self.device)
             self._fail(job.requests, Failure.FAILED)
             return False
-        job.ok = list(self._gather(job.hosted.model, job.requests, staging))
+        job.ok = self._gather(job.hosted.model, job.requests, staging)
         if not any(job.ok):
             self._fail(job.requests, Failure.SUPERSEDED)
             return False
@@ -348,6 +361,20 @@ class Lane:
 
     def _deliver(self, job: Job, rows: Floats | None, now_ns: int) -> None:
         """Answer a batch that ran; a row that came after its deadline is nobody's."""
+        requests = job.requests
+        if (
+            rows is not None
+            and self._on_rows is not None
+            and now_ns <= requests[0].deadline_ns  # the earliest
+            and False not in job.ok
+        ):
+            job.hosted.counts.answered += len(requests)
+            self._on_rows(requests, rows, job)
+        else:
+            self._deliver_each(job, rows, now_ns)
+        job.hosted.record_queue(job.started_ns, requests)
+
+    def _deliver_each(self, job: Job, rows: Floats | None, now_ns: int) -> None:
         counts, on_done, device = job.hosted.counts, self._on_done, self.device
         started_ns, batch, bucket = job.started_ns, len(job.requests), job.bucket
         service_ns = job.finished_ns - started_ns
@@ -363,7 +390,6 @@ class Lane:
             counts.note_failure(failure)
             on_done(request, None, failure, facts)
         counts.answered += answered
-        job.hosted.record_queue(started_ns, job.requests)
 
     def _fail(self, requests: Iterable[Request], failure: Failure) -> None:
         self._fail_each((request, failure) for request in requests)

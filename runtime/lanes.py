@@ -12,7 +12,7 @@ from runtime.config import InferenceConfig
 from runtime.direct import finite_rows
 from runtime.executors import DeviceThread
 from runtime.faults import Fault, FaultSwitch, FaultyModel
-from runtime.lane import BatchFacts, Lane, OnDone
+from runtime.lane import BatchFacts, Lane, OnDone, OnRows
 from runtime.loading import is_host
 from runtime.planner import Planner
 from runtime.request_queue import Request
@@ -27,6 +27,7 @@ class Lanes:
         config: What all models share.
         gather: Fills the engine's windows in.
         on_done: Takes answers.
+        on_rows: Takes the answers of whole batches.
         on_health: Hears of devices lost and returned.
         clock: Monotonic, nanoseconds.
 
@@ -39,6 +40,7 @@ class Lanes:
         config: InferenceConfig,
         gather: Gather,
         on_done: OnDone,
+        on_rows: OnRows,
         on_health: Callable[[str, str], None],
         clock: Callable[[], int],
     ) -> None:
@@ -46,6 +48,7 @@ class Lanes:
         self._config = config
         self._gather = gather
         self._on_done = on_done
+        self._on_rows = on_rows
         self._on_health = on_health
         self._clock = clock
         self._all_finite = finite_check()
@@ -143,6 +146,7 @@ class Lanes:
             self._clock,
             inline_below_ns=config.inline_below if is_host(device) else 0,
             on_health=self._on_health,
+            on_rows=self._on_rows,
         )
 
     def _told(self, lane: Lane) -> dict[str, Any]:

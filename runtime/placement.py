@@ -186,6 +186,19 @@ class Ladder:
             return None
         return self.leave(now_ns, name, cause, detail or outcome.value)
 
+    def note_answers(self, name: str, count: int) -> None:
+        """Take in that so many requests in a row went well: ``note`` with OK, so many times."""
+        rung = self._rungs[name]
+        if rung.standing is not Standing.READY:
+            return
+        window = self._policy.window
+        while count:
+            step = min(count, max(1, window - rung.total))
+            rung.total += step
+            count -= step
+            if rung.total >= window:
+                self._halve(rung)
+
     def leave(self, now_ns: int, name: str, cause: Cause, detail: str) -> Transition | None:
         """Leave a device at once; one that was left already only gets the newer reason.
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from engine.core.models import Floats, LoadedModel, Score
 from runtime.bundle import Bundle
+from runtime.request_queue import Request
 from runtime.row_checks import answer_check
 
 
@@ -85,6 +86,20 @@ class Scorer:
         return Score(
             tuple(values), model, bundle, backend, device, precision, batch, queue_ns, service_ns
         )
+
+    def scores(
+        self, rows: Floats, requests: Sequence[Request], started_ns: int, service_ns: int
+    ) -> list[Score]:
+        """Return the scores of a batch's rows, (N, O), all of them good and known to be."""
+        model, bundle, backend, device, precision = self.by
+        batch = len(requests)
+        return [
+            Score(
+                tuple(row), model, bundle, backend, device, precision, batch,
+                started_ns - request.submitted_ns, service_ns,
+            )
+            for row, request in zip(rows[:batch].tolist(), requests, strict=True)
+        ]  # fmt: skip
 
 
 def make_scorer(model: str, bundle: Bundle, loaded: LoadedModel) -> Scorer:
