@@ -138,13 +138,16 @@ def build_pipeline(
         histograms=histograms,
         stream=stream,
     )
-    desk = _make_desk(blueprint, kernel, infer or _infer_at_once) if blueprint.models else None
+    desk = None
+    if blueprint.models:
+        desk = _make_desk(blueprint, kernel, clock, infer or _infer_at_once)
     return Pipeline(kernel=kernel, judge=judge, host=host, desk=desk)
 
 
-def _make_desk(blueprint: Blueprint, kernel: Kernel, infer: Infer) -> ModelDesk:
+def _make_desk(blueprint: Blueprint, kernel: Kernel, clock: Clock, infer: Infer) -> ModelDesk:
     normalise(kernel, blueprint.models)
-    return ModelDesk(infer(blueprint, WindowGatherer(kernel, MAX_BATCH)), _readings(blueprint))
+    inference = infer(blueprint, WindowGatherer(kernel, MAX_BATCH))
+    return ModelDesk(inference, _readings(blueprint), clock)
 
 
 def refit(blueprint: Blueprint, pipeline: Pipeline) -> None:

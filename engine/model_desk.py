@@ -15,6 +15,7 @@ import numpy as np
 
 from engine.core.candidates import Candidate
 from engine.core.models import Failure, Floats, Score
+from engine.core.ports import Clock
 from engine.judge import Origin
 from latency.histogram import StageHistograms
 from runtime.asking import Answer, Ask
@@ -30,7 +31,9 @@ class Reading:
         rule: What a score proposes.
         confirms: The score confirms what the strategy's own rule proposed.
         confirm_min: Least probability with which it does.
-        deadline_ns: How long after its request an answer still counts.
+        deadline_ns: How long after its request an answer still counts, if the signal is valid
+            for as long.
+        valid_for_ns: How long after its tick a signal is.
         priority: Who goes first among requests of one deadline.
     """
 
@@ -38,6 +41,7 @@ class Reading:
     confirms: bool
     confirm_min: float
     deadline_ns: int
+    valid_for_ns: int
     priority: int
 
 
@@ -114,6 +118,7 @@ class ModelDesk:
     Args:
         inference: Answers.
         readings: How each strategy reads its model, by strategy number.
+        clock: Tells how old a tick is.
         clock_ns: The clock of deadlines.
 
     Attributes:
@@ -127,6 +132,7 @@ class ModelDesk:
         self,
         inference: Asking,
         readings: dict[int, Reading],
+        clock: Clock,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.inference = inference
@@ -135,22 +141,27 @@ class ModelDesk:
         self.waiting = 0
         self.silent = 0
         self.failures: Counter[str] = Counter()
+        self._clock = clock
         self._clock_ns = clock_ns
 
     def ask(self, waiting: Sequence[Pending]) -> list[Answer | None]:
         """Ask for all of them together; None where the answer comes later."""
-        now = self._clock_ns()
-        asks = [
-            Ask(one.candidate.model, now + reading.deadline_ns, one, reading.priority)
-            for one in waiting
-            if one.candidate.window > 0
-            for reading in (self.readings[one.candidate.strategy],)
-        ]
+        now_ns = self._clock_ns()
+        asks = [self._request(one, now_ns) for one in waiting if one.candidate.window > 0]
         self.asked += len(asks)
         answers = iter(self.inference.ask(asks) if asks else ())
         found = [next(answers) if one.candidate.window > 0 else NO_WINDOW for one in waiting]
         self.waiting += sum(answer is None for answer in found)
         return found
+
+    def _request(self, pending: Pending, now_ns: int) -> Ask:
+        """An answer counts until the model's deadline, and no longer than the signal would."""
+        candidate = pending.candidate
+        reading = self.readings[candidate.strategy]
+        received_ns = candidate.ts_recv
+        age_ns = self._clock.wall_ns(received_ns, pending.origin[3]) - received_ns
+        left_ns = min(reading.deadline_ns, reading.valid_for_ns - age_ns)
+        return Ask(candidate.model, now_ns + left_ns, pending, reading.priority)
 
     def read(self, candidate: Candidate, answer: Answer) -> Verdict:
         """Return what an answer makes of the candidate that waited for it."""

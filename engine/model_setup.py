@@ -116,8 +116,9 @@ def reading_of(entry: StrategyConfig, model: SetModel) -> Reading:
         rule=rule,
         confirms=not entry.model,
         confirm_min=entry.confirm_min,
-        deadline_ns=min(model.config.deadline, entry.valid_for),
-        priority=model.config.priority,
+        deadline_ns=model.config.deadline,
+        valid_for_ns=entry.valid_for,
+        priority=model.config.priority if entry.priority is None else entry.priority,
     )
 
 

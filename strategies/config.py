@@ -79,6 +79,8 @@ class StrategyConfig(Settings):
     """Name of a model that must confirm what the rule proposes."""
     confirm_min: Annotated[float, Field(ge=0, le=1)] = CONFIRM_MIN
     """Least probability of the rule's side by which the model confirms it."""
+    priority: Annotated[int, Field(ge=0, le=9)] | None = None
+    """Who goes first at its model's device among requests of one deadline; None: the model's."""
     instruments: tuple[str, ...] = ("*",)
     """Patterns of ``SYMBOL.VENUE`` it looks at; ``*`` and ``?`` as in file names."""
     valid_for: Annotated[DurationNs, Field(gt=0)] = 30 * 10**9
@@ -94,6 +96,8 @@ class StrategyConfig(Settings):
             raise ValueError("give its clock, `on`: a bar's name, tick, trade or quote")
         if self.confirm and self.rule is None:
             raise ValueError("`confirm` goes with a `rule`")
+        if self.priority is not None and not (self.model or self.confirm):
+            raise ValueError("`priority` goes with `model` or `confirm`")
         if not self.confirm and self.confirm_min != CONFIRM_MIN:
             raise ValueError("`confirm_min` goes with `confirm`")
         return self
