@@ -22,6 +22,7 @@ from runtime.memory import MemoryMark
 from runtime.model_cache import ModelCache
 from runtime.parity import check_loaded
 from runtime.served import Form, Learnt, Place
+from runtime.siblings import load_with_siblings
 
 HOST: Final = "cpu"
 _HOST_BACKEND: Final = "onnxruntime"
@@ -69,6 +70,8 @@ def load_form(
 ) -> Loaded:
     """Load one form, run the parity vectors through it, and time it; by the device's owner.
 
+    Forms that differ from it only in their fixed batch are loaded with it, as one model.
+
     Args:
         bundle: Where the form comes from.
         backend: What loads it.
@@ -84,7 +87,7 @@ def load_form(
             memory.
     """
     mark = MemoryMark()
-    loaded: LoadedModel = backend.load(file, bundle.shape, device, options)
+    loaded = load_with_siblings(bundle, backend, file, device, options)
     behind = FaultyModel(loaded, switch) if switch is not None and switch.fault else loaded
     try:
         learnt = _learn(bundle, behind)

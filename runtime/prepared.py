@@ -110,4 +110,5 @@ class PreparedModel:
 
 def fallback_of(loaded: LoadedModel) -> str:
     """Return what of a loaded model runs elsewhere than on its device, "" if nothing is known."""
-    return loaded.fallback if isinstance(loaded, PreparedModel) else ""
+    told: str = getattr(loaded, "fallback", "")
+    return told

@@ -88,11 +88,14 @@ class EngineMaker:
         if self._cache is not None:
             self._cache.discard(key)
 
-    def read(self, file: ModelFile) -> bytes:
+    def read(self, file: ModelFile, device: str) -> bytes:
         """Read a ready-made engine: one of ours, if it was made for this machine, or a bare plan.
 
+        An engine for one DLA core runs on another, but not on the GPU, nor the other way round.
+
         Raises:
-            BundleError: it is damaged, or was made for another library, version, chip or system.
+            BundleError: it is damaged, or was made for another library, version, chip, system or
+                kind of device.
         """
         content = file.path.read_bytes()
         if not is_packed(content):
@@ -108,6 +111,8 @@ class EngineMaker:
             made = f"{key.library} {key.version} on {'+'.join(chips)} {key.jetpack}".strip()
             now = f"{here[0]} {here[1]} on SM{gpu.sm} {here[2]}".strip()
             raise BundleError(file.path, f"made by {made}, this is {now}; build it here")
+        if (dla_core(key.device) is None) != (dla_core(device) is None):
+            raise BundleError(file.path, f"made for {key.device}, not for {device}")
         return plan
 
     def _build(self, order: EngineOrder) -> bytes:

@@ -164,7 +164,7 @@ class TensorRtBackend:
     ) -> Engine:
         file, shape, messages = order.file, order.shape, logger_of(tensorrt).messages
         if file.format == "tensorrt":
-            engine = open_engine(tensorrt, runtime, maker.read(file), file, shape)
+            engine = open_engine(tensorrt, runtime, maker.read(file, order.device), file, shape)
             if engine is None:
                 raise BundleError(file.path, f"this TensorRT does not take it: {messages.take()}")
             return engine

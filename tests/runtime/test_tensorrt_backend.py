@@ -143,6 +143,21 @@ def test_ready_made_engine_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.hardware
+@pytest.mark.parametrize(("made", "other"), [("dla:0", "gpu"), ("gpu", "dla:0")])
+def test_engine_of_a_dla_is_none_of_the_gpu(tmp_path: Path, made: str, other: str) -> None:
+    backend_on("dla:0")
+    backend = backend_on("gpu")
+    onnx = make_mlp(tmp_path / "m.onnx")
+    order = EngineOrder(onnx_file(onnx), MLP_SHAPE, made, Precision.FP16, (4,))
+    path = tmp_path / "m.engine"
+    path.write_bytes(pack(*backend.compile(order)))
+    file = ModelFile(path, "tensorrt", Precision.FP16, 4)
+    backend.load(file, MLP_SHAPE, made, LoadOptions((4,))).close()
+    with pytest.raises(BundleError, match=f"made for {made}, not for {other}"):
+        backend.load(file, MLP_SHAPE, other, LoadOptions((4,)))
+
+
+@pytest.mark.hardware
 @pytest.mark.parametrize("device", ["gpu", "dla:0"])
 def test_int8_is_built_from_a_calibration_set(tmp_path: Path, device: str) -> None:
     backend = backend_on(device)
