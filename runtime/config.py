@@ -48,6 +48,8 @@ class InferenceConfig(Settings):
     """Longest wait for a batch to grow while the device is idle."""
     probe_interval: Annotated[DurationNs, Field(gt=0)] = 5 * 10**9
     """How often a device that was left is tried again."""
+    start_wait: DurationNs = 10 * 10**9
+    """How long the start waits for one device; a slower one joins when it is ready."""
     allow_faults: bool = False
     """An operator may have a device fail on purpose, to see the engine degrade and recover."""
     cache: Path = Path("var/models")

@@ -7,6 +7,7 @@ thread: its batch is abandoned, the device is lost, and it is back once the call
 """
 
 import asyncio
+import contextlib
 import statistics
 import threading
 import time
@@ -347,6 +348,32 @@ class DeviceThread:
                 del item
         except RuntimeError:
             return  # the loop is closed: nobody is left to tell
+
+
+async def run_apart(work: Callable[[], Result]) -> Result:
+    """Do work on a thread of its own, which ends with it and keeps no process from ending.
+
+    Raises:
+        Exception: whatever the work raised.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Result] = loop.create_future()
+
+    def settle(result: Any, error: Exception | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)
+
+    def act() -> None:
+        outcome = _outcome(work)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+            loop.call_soon_threadsafe(settle, *outcome)
+
+    threading.Thread(target=act, name="loading", daemon=True).start()
+    return await done
 
 
 def _outcome(work: Callable[[], object]) -> tuple[object, Exception | None]:

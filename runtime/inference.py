@@ -77,6 +77,8 @@ class Inference:
     async def start(self) -> None:
         """Load every model wherever it may be served, compare it with its reference, time it.
 
+        Returns once every device is ready or has had ``start_wait``; the slower ones join later.
+
         Raises:
             BundleError: a model can be run on nothing of its placement, now or later.
             DeviceError: a candidate to be compared cannot be loaded.
@@ -84,7 +86,8 @@ class Inference:
         await self._placer.start()
         for model in self._models:
             told = model.ladder.told()
-            if all(rung["standing"] == Standing.ABSENT.value for rung in told):
+            absent = all(rung["standing"] == Standing.ABSENT.value for rung in told)
+            if absent and not model.loading:
                 reasons = "; ".join(f"{rung['rung']}: {rung['detail']}" for rung in told)
                 await self.stop()
                 raise BundleError(model.bundle.path, f"nothing here can run it: {reasons}")
@@ -134,7 +137,7 @@ class Inference:
         return {
             model.name: "; ".join(
                 f"{rung['rung']} is {rung['standing']}: {rung['detail']}"
-                for rung in model.ladder.told()
+                for rung in model.told()["rungs"]
             )
             for model in self._models
             if model.current is None

@@ -15,7 +15,7 @@ from runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from runtime.bundle import Bundle
 from runtime.catalog import find, why_none
 from runtime.config import InferenceConfig
-from runtime.executors import learn_latency
+from runtime.executors import learn_latency, run_apart
 from runtime.faults import FaultSwitch, FaultyModel
 from runtime.lane import Lane
 from runtime.memory import MemoryMark
@@ -112,6 +112,21 @@ def _check_memory(grown_bytes: int, allowed_bytes: int) -> None:
             f"loading and running it took {grown_bytes >> 20} MiB of the process's memory, "
             f"{allowed_bytes >> 20} are allowed: raise inference.memory_budget_bytes"
         )
+
+
+class _Loading:
+    """One loading; where nobody waits for it any more, its own thread gives the model back."""
+
+    def __init__(self, work: Callable[[], Loaded]) -> None:
+        self._work = work
+        self.nobody_waits = False
+
+    def __call__(self) -> Loaded:
+        loaded = self._work()
+        if self.nobody_waits:
+            loaded.model.close()
+            raise DeviceError("loaded too late")
+        return loaded
 
 
 class Loader:
@@ -238,13 +253,16 @@ class Loader:
     async def _owned(self, lane: Lane, work: Callable[[], Loaded]) -> Loaded:
         if lane.lost:
             raise DeviceError(f"{lane.device} does not answer")
+        loading = _Loading(work)
         call: Awaitable[Loaded]
-        call = asyncio.to_thread(work) if is_host(lane.device) else lane.call(work)
+        call = run_apart(loading) if is_host(lane.device) else lane.call(loading)
         try:
             async with asyncio.timeout(LOAD_LIMIT_S):
                 return await call
         except TimeoutError:
             raise DeviceError(f"{lane.device}: loading took over {LOAD_LIMIT_S:g} s") from None
+        finally:
+            loading.nobody_waits = True
 
     def _admit(self, form: Form, *, evict: bool) -> None:
         cache, loaded = self.cache, form.loaded

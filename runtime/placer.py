@@ -79,7 +79,11 @@ class Placer:
         self._timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Load every model on every device of its placement, the preferred first."""
+        """Load every model on every device of its placement, the preferred first.
+
+        A device that takes longer than ``start_wait`` joins when it is ready: one that compiles a
+        model for minutes keeps neither the next device nor the engine waiting.
+        """
         await asyncio.gather(*(self._bring_up(model) for model in self.models))
         self._schedule()
 
@@ -227,14 +231,37 @@ class Placer:
 
     async def _bring_up(self, model: ServedModel) -> None:
         for rung in model.ladder.rungs:
-            await self._load_rung(model, rung, evict=model.current is None)
-        if any(form.watch is not None for form in model.forms.values()):
-            try:
-                self.set_reference(model, await self.load_reference(model, model.bundle))
-            except (BundleError, DeviceError) as error:
-                self._tell(model, "model_drift", {"verdict": "unwatched", "detail": str(error)})
+            model.loading.add(rung)
+            task = self._spawn(self._load_rung(model, rung, evict=model.current is None))
+            await asyncio.wait({task}, timeout=self._config.start_wait / _NS_PER_S)
+            if task.done():
+                task.result()
 
     async def _load_rung(self, model: ServedModel, rung: str, *, evict: bool) -> None:
+        try:
+            await self._take_rung_up(model, rung, evict=evict)
+        finally:
+            model.loading.discard(rung)
+        form = model.forms.get(rung)
+        if form is not None and form.watch is not None:
+            await self._watch(model)
+
+    async def _watch(self, model: ServedModel) -> None:
+        """Load the reference beside a form that is to be checked against it, once a bundle."""
+        bundle, opinions = model.bundle, self.opinions[model.index]
+        if opinions.reference is not None:
+            return
+        try:
+            form = await self.load_reference(model, bundle)
+        except (BundleError, DeviceError) as error:
+            self._tell(model, "model_drift", {"verdict": "unwatched", "detail": str(error)})
+            return
+        if bundle is model.bundle and opinions.reference is None:
+            self.set_reference(model, form)
+        elif form is not None:
+            self.loader.unload(form)
+
+    async def _take_rung_up(self, model: ServedModel, rung: str, *, evict: bool) -> None:
         bundle = model.bundle
         try:
             form = await self.loader.load(model.place(rung), bundle, evict=evict)
@@ -310,10 +337,11 @@ class Placer:
     def _probed(self, model: ServedModel, rung: str, problem: str) -> None:
         self._moved(model, model.ladder.probed(self._clock(), rung, problem))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def _problem(form: Form, request: ModelRequest, row: Floats | None, failure: Failure | None) -> str:

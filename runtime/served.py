@@ -186,6 +186,7 @@ class ServedModel:
         bundle: Which it is now.
         ladder: Which device serves.
         forms: Loaded forms by entry of the placement.
+        loading: Entries of the placement that are being loaded since the start.
         current: The one that serves; None if none is left.
         scores: Scores given.
         failures: Requests without a score, by reason.
@@ -202,6 +203,7 @@ class ServedModel:
         self.bundle = bundle
         self.ladder = Ladder(tuple(dict.fromkeys(config.placement)), policy)
         self.forms: dict[str, Form] = {}
+        self.loading: set[str] = set()
         self.current: Form | None = None
         self.scores = 0
         self.failures: Counter[str] = Counter()
@@ -233,4 +235,6 @@ class ServedModel:
 
     def _told_rung(self, rung: dict[str, Any]) -> dict[str, Any]:
         form = self.forms.get(rung["rung"])
+        if rung["rung"] in self.loading:
+            rung = rung | {"detail": "still loading"}
         return rung if form is None else rung | form.told()

@@ -27,7 +27,9 @@ from latency.stall import LoopWatch, StallMeter
 from runtime.asking import Ask
 from runtime.bundle import Bundle
 from runtime.config import InferenceConfig, ModelConfig
+from runtime.faults import Fault
 from runtime.inference import Answer, Inference
+from runtime.placement import Cause
 
 pytest.importorskip("onnxruntime", reason="models are run by ONNX Runtime")
 
@@ -398,3 +400,60 @@ def test_whatever_breaks_and_is_swapped_every_request_gets_exactly_one_answer(
         assert len(rig.told.answers) == later
 
     run(shared, bundle, work, max_batch=2)
+
+
+def test_a_device_slow_to_load_keeps_nobody_waiting_and_joins_when_ready(bundle: Bundle) -> None:
+    pytest.importorskip("openvino", reason="the device that is slow to load")
+    shared = THREADED.model_copy(update={"start_wait": 100 * MS})
+    rig = Rig(shared, [bundle], [config(bundle, "openvino@cpu", "cpu", check_share=0.5)])
+
+    async def main() -> None:
+        rig.inference._lanes.turn("openvino@cpu", Fault.LATE)
+        await rig.inference.start()
+        assert rig.inference.status()["models"]["tiny"]["backend"] == "onnxruntime"
+        slow, _ = rig.inference.status()["models"]["tiny"]["rungs"]
+        assert (slow["standing"], slow["detail"]) == ("absent", "still loading")
+        (answer,) = await rig.answers(asks([1]))
+        assert answer.score is not None
+        rig.inference._lanes.turn("openvino@cpu", None)
+        await rig.told.until(lambda: rig.causes().count(Cause.STARTED) == 2)
+        assert rig.inference.status()["models"]["tiny"]["backend"] == "openvino"
+        async with asyncio.timeout(20):
+            while rig.inference.status()["models"]["tiny"]["watch"] is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert await rig.inference.stop()
+
+    asyncio.run(main())
+
+
+def test_an_engine_starts_although_its_only_device_is_still_loading(bundle: Bundle) -> None:
+    shared = THREADED.model_copy(update={"start_wait": 20 * MS})
+    rig = Rig(shared, [bundle], [config(bundle, "onnxruntime@cpu")])
+
+    async def main() -> None:
+        rig.inference._lanes.turn("cpu", Fault.LATE)
+        await rig.inference.start()
+        assert rig.inference.unserved() == {"tiny": "onnxruntime@cpu is absent: still loading"}
+        (answer,) = await rig.answers(asks([1]))
+        assert answer.failure is Failure.UNAVAILABLE
+        rig.inference._lanes.turn("cpu", None)
+        await rig.told.until(lambda: bool(rig.causes()))
+        assert rig.inference.unserved() == {}
+        assert await rig.inference.stop()
+
+    asyncio.run(main())
+
+
+def test_a_stop_waits_for_no_loading(bundle: Bundle) -> None:
+    shared = THREADED.model_copy(update={"start_wait": 20 * MS})
+    rig = Rig(shared, [bundle], [config(bundle, "cpu")])
+
+    async def main() -> None:
+        rig.inference._lanes.turn("cpu", Fault.HANG)
+        await rig.inference.start()
+        assert await rig.inference.stop()
+
+    began_ns = time.monotonic_ns()
+    asyncio.run(main())
+    assert time.monotonic_ns() - began_ns < 5_000 * MS
+    rig.inference._lanes.turn("cpu", None)
