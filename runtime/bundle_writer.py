@@ -12,7 +12,7 @@ from engine.core.errors import BundleError
 from engine.core.models import Floats, ModelFile
 from runtime.bundle import Bundle, hash_file
 from runtime.manifest import MANIFEST, Form, Manifest, encode_manifest, parse_manifest
-from runtime.manifest_checks import problem_of_path
+from runtime.manifest_checks import companion_of, problem_of_path
 from runtime.onnx_file import read_onnx
 from runtime.parity_file import write_vectors
 
@@ -67,10 +67,11 @@ def add_forms(bundle: Bundle, made: Sequence[ModelFile], out_dir: Path) -> Bundl
     names = [file.relative_to(out_dir).as_posix() for file in _files_below(out_dir)]
     forms = [_form_of(file, out_dir) for file in made]
     manifest = bundle.manifest
-    for name in names:
-        _check_new(bundle, name)
     new = {form.file for form in forms}
     kept = [form for form in manifest.forms if form.file not in new]
+    for name in names:
+        _check_new(bundle, name)
+        _check_others(bundle, name, kept)
     draft = msgspec.structs.replace(manifest, forms=(*kept, *forms))
     for name in names:
         _put(bundle.path, name, out_dir / name)
@@ -131,6 +132,14 @@ def _check_new(bundle: Bundle, name: str) -> None:
         raise BundleError(bundle.path / name, problem)
     if name == manifest.parity.file:
         raise BundleError(bundle.path / name, "it belongs to the bundle already; name it otherwise")
+
+
+def _check_others(bundle: Bundle, name: str, kept: Sequence[Form]) -> None:
+    """Refuse to write over the weights of a form that stays."""
+    for form in kept:
+        if name == companion_of(form):
+            problem = f"it belongs to {form.file}; name the form otherwise"
+            raise BundleError(bundle.path / name, problem)
 
 
 def _files_below(directory: Path) -> list[Path]:

@@ -196,6 +196,7 @@ def _check_forms(manifest: "Manifest") -> Problems:
             expected = "a form has a file of its own, which is not in `files`"
             yield Problem(f"{key}.file", form.file, expected)
         yield from _check_form(key, form, manifest)
+    yield from _check_companions(forms)
     references = [form for form in forms if form.reference]
     if len(references) != 1:
         yield Problem("forms", f"{len(references)} references", "mark one form as the reference")
@@ -204,6 +205,20 @@ def _check_forms(manifest: "Manifest") -> Problems:
             found = f"{form.format} {form.precision} of batch {form.batch}"
             expected = "the reference is an onnx form in fp32 that takes any batch (batch 0)"
             yield Problem(f"forms[{forms.index(form)}].reference", found, expected)
+
+
+def _check_companions(forms: "Sequence[Form]") -> Problems:
+    """Refuse two forms with the same weights file: formats whose second files are named alike."""
+    owners: dict[str, str] = {}
+    for index, form in enumerate(forms):
+        companion = companion_of(form)
+        if companion and companion in owners:
+            expected = (
+                f"{companion} holds the weights of {owners[companion]}; name the form otherwise"
+            )
+            yield Problem(f"forms[{index}].file", form.file, expected)
+        elif companion:
+            owners[companion] = form.file
 
 
 def _check_form(key: str, form: "Form", manifest: "Manifest") -> Problems:

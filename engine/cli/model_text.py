@@ -9,12 +9,14 @@ from rich.table import Table
 
 from latency.report import format_ns
 
+_PIPE_WIDTH: Final = 120
+"""Columns where there is no terminal to ask."""
 _STYLES: Final = {"passed": "green", "failed": "bold red"}
 
 
 def print_check(facts: dict[str, Any]) -> None:
     """Print what ``heqis model check`` found."""
-    console = Console(soft_wrap=True)
+    console = _console()
     console.print(f"[bold green]whole[/]: {escape(facts['identity'])}", highlight=False)
     rows = [
         ("hashes", f"{facts['files']} files as the manifest says"),
@@ -29,7 +31,7 @@ def print_check(facts: dict[str, Any]) -> None:
 
 def print_build(facts: dict[str, Any]) -> None:
     """Print what ``heqis model build`` made."""
-    console = Console(soft_wrap=True)
+    console = _console()
     text = f"[bold green]built[/] for {escape(facts['target'])}: {escape(facts['identity'])}"
     console.print(f"{text} in {escape(facts['bundle'])}", highlight=False)
     _print_forms(console, facts["built"])
@@ -37,7 +39,7 @@ def print_build(facts: dict[str, Any]) -> None:
 
 def print_models(models: Sequence[dict[str, Any]]) -> None:
     """Print the models of a configuration."""
-    console = Console(soft_wrap=True)
+    console = _console()
     if not models:
         console.print("the configuration has no models")
     for model in models:
@@ -61,7 +63,7 @@ def print_models(models: Sequence[dict[str, Any]]) -> None:
 
 def print_served(models: Mapping[str, Any]) -> None:
     """Print what a running engine tells of its models."""
-    console = Console(soft_wrap=True)
+    console = _console()
     served = models.get("serving", {}).get("models", {})
     if not served:
         console.print("the engine has no models")
@@ -94,6 +96,13 @@ def _times(stage: Mapping[str, int]) -> str:
         return "-"
     shown = ", ".join(f"{name} {format_ns(stage[name])}" for name in ("p50", "p99", "max"))
     return f"{shown} of {stage['count']:,}"
+
+
+def _console() -> Console:
+    console = Console(soft_wrap=True)
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    return console
 
 
 def _input_text(facts: dict[str, Any]) -> str:

@@ -34,7 +34,7 @@ def build(bundle: Bundle, out_dir: Path, options: BuildOptions) -> list[ModelFil
         raise ConfigError("heqis model build", "--precision", str(options.precision), expected)
     source, shape = bundle.reference.path.absolute(), bundle.shape
     half = options.precision is Precision.FP16
-    path = out_dir / f"{source.stem}-{options.precision}.param"
+    path = out_dir / f"{source.stem}-ncnn-{options.precision}.param"
     with tempfile.TemporaryDirectory(prefix="heqis-ncnn-") as directory:
         work = Path(directory)
         shutil.copyfile(source, work / "model.onnx")

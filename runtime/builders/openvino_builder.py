@@ -26,7 +26,7 @@ def build(bundle: Bundle, out_dir: Path, options: BuildOptions) -> list[ModelFil
         raise DeviceError("openvino is not installed: pip install 'heqis[openvino]'")
     openvino = import_module("openvino")
     source = bundle.reference.path
-    path = out_dir / f"{source.stem}-{precision}.xml"
+    path = out_dir / f"{source.stem}-openvino-{precision}.xml"
     try:
         model = openvino.convert_model(str(source))
         openvino.save_model(model, str(path), compress_to_fp16=precision is Precision.FP16)

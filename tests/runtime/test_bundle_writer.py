@@ -113,6 +113,24 @@ def test_the_parity_vectors_are_never_replaced(tmp_path: Path) -> None:
     assert Bundle.open(bundle.path) == bundle
 
 
+def weighty(out_dir: Path, name: str, format_: str) -> list[ModelFile]:
+    """Leave a form with a weights file beside it."""
+    out_dir.mkdir(parents=True)
+    (out_dir / name).write_text(format_, encoding="utf-8")
+    (out_dir / name).with_suffix(".bin").write_text(f"weights of {name}", encoding="utf-8")
+    return [ModelFile(out_dir / name, format_, Precision.FP32)]
+
+
+def test_the_weights_of_another_form_are_never_replaced(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "b")
+    once = add_forms(bundle, weighty(tmp_path / "1", "m.xml", "openvino"), tmp_path / "1")
+    with pytest.raises(BundleError, match=r"m\.bin: it belongs to m\.xml; name the form otherwise"):
+        add_forms(once, weighty(tmp_path / "2", "m.param", "ncnn"), tmp_path / "2")
+    assert Bundle.open(bundle.path) == once
+    again = add_forms(once, weighty(tmp_path / "3", "m.xml", "openvino"), tmp_path / "3")
+    assert again.identity == once.identity
+
+
 def test_a_copy_is_the_same_bundle_without_what_nobody_names(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "b")
     (bundle.path / "stray.txt").write_text("stray", encoding="utf-8")

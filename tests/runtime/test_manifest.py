@@ -179,6 +179,17 @@ WRONG: list[tuple[str, object, str]] = [
 ]
 
 
+def test_two_forms_never_share_their_weights() -> None:
+    tree = good_tree()
+    both = (("m.xml", "openvino"), ("m.param", "ncnn"))
+    tree["forms"] += [
+        {"file": file, "format": name, "precision": "fp32", "sha256": SHA} for file, name in both
+    ]
+    tree["files"]["m.bin"] = SHA
+    with pytest.raises(BundleError, match=r"m\.bin holds the weights of m\.xml; name the form"):
+        parse(tree)
+
+
 @pytest.mark.parametrize(("path", "value", "expected"), WRONG)
 def test_each_wrong_key_is_named_with_what_may_be_there(
     path: str, value: object, expected: str
