@@ -21,6 +21,7 @@ from engine.risk.rulebook import Rulebook, load_rulebook
 from latency.histogram import StageHistograms
 from runtime.config import MAX_BATCH
 from strategies.config import StrategyConfig
+from strategies.feature_rings import rings_bytes
 from strategies.kernel import Kernel
 from strategies.plan import KernelPlan, RuleRequest, Watch, make_plan
 from strategies.python_strategy import Strategy
@@ -113,6 +114,7 @@ def build_pipeline(
             needs it.
     """
     config = blueprint.config
+    check_windows(blueprint, capacity)
     hosted = [
         Hosted(len(blueprint.rules) + i, entry.name, _bar_clock(blueprint, entry), strategy)
         for i, (entry, strategy) in enumerate(blueprint.python)
@@ -142,6 +144,28 @@ def build_pipeline(
     if blueprint.models:
         desk = _make_desk(blueprint, kernel, clock, infer or _infer_at_once)
     return Pipeline(kernel=kernel, judge=judge, host=host, desk=desk)
+
+
+def check_windows(blueprint: Blueprint, capacity: int) -> None:
+    """Refuse models whose windows would take more memory than allowed.
+
+    Args:
+        blueprint: From ``resolve``.
+        capacity: Most instruments.
+
+    Raises:
+        ConfigError: they would; names the largest.
+    """
+    budget_bytes = blueprint.config.inference.window_budget_bytes
+    taken = {one.name: rings_bytes(one, capacity) for one in blueprint.plan.models}
+    if sum(taken.values()) > budget_bytes:
+        largest = max(taken, key=lambda name: taken[name])
+        raise ConfigError(
+            "configuration", "inference.window_budget_bytes", budget_bytes,
+            f"windows of {capacity} instruments take {sum(taken.values())} bytes, "
+            f"{taken[largest]} of them those of model {largest}: raise it, lower "
+            "engine.max_instruments, or use a bundle with a shorter window or fewer features",
+        )  # fmt: skip
 
 
 def _make_desk(blueprint: Blueprint, kernel: Kernel, clock: Clock, infer: Infer) -> ModelDesk:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.clock import WallClock
-from engine.composition import Blueprint, build_pipeline
+from engine.composition import Blueprint, build_pipeline, check_windows
 from engine.config import Config
 from engine.core.records import Instruments
 from engine.ingest import Ingest
@@ -53,6 +53,7 @@ class Engine:
 
     def __init__(self, blueprint: Blueprint) -> None:
         self.config: Config = blueprint.config
+        check_windows(blueprint, self.config.engine.max_instruments)
         self._blueprint = blueprint
         self._made_ns = time.perf_counter_ns()
         self._clock = WallClock()

@@ -38,6 +38,8 @@ class InferenceConfig(Settings):
 
     memory_budget_bytes: Annotated[int, Field(ge=1 << 20)] = 2 << 30
     """Loaded models together; the least recently used go first."""
+    window_budget_bytes: Annotated[int, Field(ge=1 << 10)] = 1 << 30
+    """Feature windows of all models and instruments together; more is refused at the start."""
     inline_below: DurationNs = 100_000
     """Models predicted to be faster run on the loop thread: a thread hop would cost more."""
     timeout: Annotated[DurationNs, Field(gt=0)] = 10**9

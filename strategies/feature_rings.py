@@ -120,6 +120,11 @@ class FeatureRings:
         return found
 
 
+def rings_bytes(model: ModelInstance, instruments: int) -> int:
+    """Return what the windows of a model take."""
+    return instruments * ring_length(model) * len(model.columns) * np.dtype(np.float32).itemsize
+
+
 def ring_length(model: ModelInstance) -> int:
     """Return how many rows are kept of each instrument."""
     return model.window + SLACK

@@ -70,17 +70,19 @@ def _load(files: list[Path] | None) -> "tuple[Config, Origins]":
 
 def _resolve(config: "Config", origins: "Origins", files: list[Path]) -> "Blueprint":
     """Resolve, and name the file where the composition could not."""
-    from engine.composition import resolve
+    from engine.composition import check_windows, resolve
     from engine.config import origin_of
 
     try:
-        return resolve(config)
+        blueprint = resolve(config)
+        check_windows(blueprint, config.engine.max_instruments)
     except ConfigError as error:
         if error.file != _UNKNOWN_FILE:
             raise
         default = ", ".join(map(str, files)) or "the default configuration"
         file = origin_of(error.key.split("."), origins, default)
         raise ConfigError(file, error.key, error.found, error.expected) from None
+    return blueprint
 
 
 def _facts(blueprint: "Blueprint", files: list[Path]) -> dict[str, Any]:

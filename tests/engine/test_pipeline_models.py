@@ -20,6 +20,7 @@ from latency.histogram import StageHistograms
 from replay.digest import Collector
 from runtime.asking import Answer, Ask
 from runtime.manifest import Clock
+from strategies.windows import SLACK
 
 TICKS = market_ticks(6_000)
 CUTS: list[list[int]] = [
@@ -198,3 +199,19 @@ def test_what_is_wrong_with_a_models_strategy_is_told(
     with pytest.raises(ConfigError) as caught:
         resolve(Config.model_validate(tree))
     assert caught.value.key.startswith(key)
+
+
+def test_windows_that_would_take_too_much_memory_are_refused_and_told(bundle: Path) -> None:
+    tree = with_model(bundle)
+    window, features = resolve(Config.model_validate(tree)).models[0].bundle.shape[:2]
+    needed = 4 * (window + SLACK) * features * 4
+    for budget, told in ((needed, ""), (needed - 1, f"take {needed} bytes")):
+        tree["inference"] = {"window_budget_bytes": budget}
+        if not told:
+            make_pipeline(tree)
+            continue
+        with pytest.raises(ConfigError, match=told) as caught:
+            make_pipeline(tree)
+        assert caught.value.key == "inference.window_budget_bytes"
+        assert "model tiny" in str(caught.value)
+        assert "engine.max_instruments" in str(caught.value)
