@@ -34,9 +34,11 @@ class PreparedModel:
 
     Attributes:
         fallback: What of it runs elsewhere than on its device, for people; "" if nothing.
+        graphs: Calls that replay a CUDA graph.
     """
 
     fallback: str = ""
+    graphs: int = 0
 
     def __init__(
         self,
@@ -85,6 +87,17 @@ class PreparedModel:
         except self._errors as error:
             raise DeviceError(f"{self.backend} on {self.device}: {error}") from error
         return call.output
+
+    def bare_call(self, bucket: int, slot: int = 0) -> Callable[[], object]:
+        """Return a slot's prepared computation itself, to be measured: a graph's replay, if any.
+
+        Raises:
+            DeviceError: there is no such bucket, or the model is closed.
+        """
+        call = self._calls.get((bucket, slot))
+        if call is None:
+            raise self._no_call(bucket, slot)
+        return call.compute
 
     def warm_up(self) -> None:
         """Run every call some times, so that the first real one pays for nothing.

@@ -42,9 +42,6 @@ class Placement(NamedTuple):
 class TensorRtModel(PreparedModel):
     """A ``LoadedModel`` on a GPU or a DLA core."""
 
-    graphs: int = 0
-    """How many of its buckets and slots run as CUDA graphs."""
-
 
 def open_engine(
     tensorrt: Any, runtime: Any, plan: bytes, file: ModelFile, shape: ModelShape

@@ -24,6 +24,7 @@ MODULES: Final[tuple[str, ...]] = (
     "latency",
     "doctor",
     "model",
+    "bench",
     "log",
     "indicators",
     "config",

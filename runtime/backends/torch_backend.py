@@ -96,6 +96,7 @@ class TorchBackend:
             memory_bytes=footprint_bytes(file, *buffers),
             errors=(RuntimeError,),
         )
+        model.graphs = len(calls) if device == "gpu" else 0
         model.warm_up()
         return model
 
