@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _COLOURS: Final = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A7A00", "#56B4E9", "#444444", "#E69F00",
 )  # fmt: skip
+# Once round the colours, the next stages' lines are broken, so that no two look alike.
+_LINES: Final = ("-", "--", ":", "-.")
 _COLUMNS: Final = 3
 _INK: Final = "#333333"
 _GRID: Final = "#E2E2E2"
@@ -89,7 +91,9 @@ def _draw_curves(axes: "Axes", totals: dict[str, StageCounts], colours: dict[str
     for stage in slowest_first:
         inverse, values = percentile_curve(totals[stage])
         shown = np.maximum(values, _LEAST_NS)
-        axes.step(inverse, shown, where="pre", color=colours[stage], linewidth=1.8, label=stage)
+        line = _LINES[list(colours).index(stage) // len(_COLOURS) % len(_LINES)]
+        look = {"color": colours[stage], "linestyle": line, "linewidth": 1.8}
+        axes.step(inverse, shown, where="pre", label=stage, **look)
         axes.plot(inverse[-1], shown[-1], "o", color=colours[stage], markersize=4.5)
     _percentile_axis(axes, max((counts.total for counts in totals.values()), default=1))
     _latency_axis(axes)

@@ -61,6 +61,13 @@ def test_every_stage_gets_a_curve_and_a_panel(stages: int, intervals: int) -> No
     assert len(np.asarray(panels[0].get_lines()[0].get_xdata())) == intervals
 
 
+def test_no_two_of_many_stages_look_alike() -> None:
+    curves = draw(log_of(20, 1)).axes[0]
+    lines = [line for line in curves.get_lines() if str(line.get_label()).startswith("stage")]
+    assert len(lines) == 20
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 20
+
+
 def test_stage_without_values_is_left_out() -> None:
     empty = Hlog(START_NS, (Interval("wire", START_NS, START_NS + 1, counts()),))
     assert len(draw(empty).axes) == 1
