@@ -92,8 +92,9 @@ def _draw_curves(axes: "Axes", totals: dict[str, StageCounts], colours: dict[str
         inverse, values = percentile_curve(totals[stage])
         shown = np.maximum(values, _LEAST_NS)
         line = _LINES[list(colours).index(stage) // len(_COLOURS) % len(_LINES)]
-        look = {"color": colours[stage], "linestyle": line, "linewidth": 1.8}
-        axes.step(inverse, shown, where="pre", label=stage, **look)
+        axes.step(
+            inverse, shown, where="pre", color=colours[stage], ls=line, linewidth=1.8, label=stage
+        )
         axes.plot(inverse[-1], shown[-1], "o", color=colours[stage], markersize=4.5)
     _percentile_axis(axes, max((counts.total for counts in totals.values()), default=1))
     _latency_axis(axes)
