@@ -35,6 +35,7 @@ class Reading:
             for as long.
         valid_for_ns: How long after its tick a signal is.
         priority: Who goes first among requests of one deadline.
+        bundle: Whose scores these are; the strategy's identity has it in it.
     """
 
     rule: ScoreRule
@@ -43,6 +44,7 @@ class Reading:
     deadline_ns: int
     valid_for_ns: int
     priority: int
+    bundle: str
 
 
 class Pending(msgspec.Struct, frozen=True, gc=False):
@@ -171,6 +173,10 @@ class ModelDesk:
             self.failures[failure.value] += 1
             return Verdict(None, None, failure)
         reading = self.readings[candidate.strategy]
+        if score.bundle != reading.bundle:
+            # Computed while another bundle took over: the signal's id would name the wrong one.
+            self.failures[Failure.SUPERSEDED.value] += 1
+            return Verdict(None, score, Failure.SUPERSEDED, f"a score of {score.bundle}")
         if reading.confirms:
             return self._confirm(candidate, score, reading)
         opinion = reading.rule.decide(score.values)

@@ -119,6 +119,7 @@ def reading_of(entry: StrategyConfig, model: SetModel) -> Reading:
         deadline_ns=model.config.deadline,
         valid_for_ns=entry.valid_for,
         priority=model.config.priority if entry.priority is None else entry.priority,
+        bundle=model.bundle.identity,
     )
 
 

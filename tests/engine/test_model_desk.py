@@ -55,7 +55,7 @@ def candidate(**changes: int) -> Candidate:
 
 def ask_one(deadline_ns: int, valid_for_ns: int, age_ns: int, priority: int = 5) -> Ask:
     asked = Asked()
-    reading = Reading(RULE, False, 0.0, deadline_ns, valid_for_ns, priority)
+    reading = Reading(RULE, False, 0.0, deadline_ns, valid_for_ns, priority, "tiny@1-0")
     desk = ModelDesk(asked, {0: reading}, Aged(age_ns), lambda: NOW_NS)
     desk.ask([Pending(candidate(), (1, 1, 0, 0))])
     (ask,) = asked.asks

@@ -19,6 +19,7 @@ from engine.model_desk import Pending
 from latency.histogram import StageHistograms
 from replay.digest import Collector
 from runtime.asking import Answer, Ask
+from runtime.bundle import Bundle
 from runtime.manifest import Clock
 from strategies.windows import SLACK
 
@@ -113,7 +114,9 @@ class Later:
         return {}
 
 
-SURE = Score((0.1, 0.1, 0.8), "tiny", "tiny@1-0", "test", "cpu", "fp32", 1, 5, 7)
+def sure(bundle: Path) -> Score:
+    identity = Bundle.open(bundle).identity
+    return Score((0.1, 0.1, 0.8), "tiny", identity, "test", "cpu", "fp32", 1, 5, 7)
 
 
 def test_answers_that_come_later_become_the_signals_of_their_own_ticks(bundle: Path) -> None:
@@ -126,7 +129,7 @@ def test_answers_that_come_later_become_the_signals_of_their_own_ticks(bundle: P
     assert "scored" not in {one.strategy for one in signals}
     assert pipeline.desk.waiting == len(later.asks) > 0
     for ask in later.asks:
-        pipeline.take_answer(Answer(ask.context, SURE, None))
+        pipeline.take_answer(Answer(ask.context, sure(bundle), None))
     assert pipeline.desk.waiting == 0
     scored = [one for one in signals if one.strategy == "scored"]
     assert scored
@@ -137,6 +140,28 @@ def test_answers_that_come_later_become_the_signals_of_their_own_ticks(bundle: P
         if isinstance(one.context, Pending)
     }
     assert {(one.ts_recv, one.tick_seq) for one in scored} <= asked
+
+
+def test_a_score_of_the_bundle_before_makes_no_signal_of_the_one_that_took_over(
+    bundle: Path, tmp_path: Path
+) -> None:
+    tree = with_model(bundle)
+    pipeline, sink = make_pipeline(tree)
+    assert pipeline.desk is not None
+    pipeline.desk.inference = later = Later()
+    run_in_bursts(pipeline, TICKS[:3_000], [])
+    signals, superseded = sink.signals, sink.refusals[Failure.SUPERSEDED.value]
+    newer = make_bundle(tmp_path / "newer", version="2").path
+    refit(resolve(Config.model_validate(with_model(newer))), pipeline)
+    half = len(later.asks) // 2
+    for ask in later.asks[:half]:
+        pipeline.take_answer(Answer(ask.context, sure(bundle), None))
+    assert (sink.signals, half > 5) == (signals, True)
+    assert sink.refusals[Failure.SUPERSEDED.value] == superseded + half
+    for ask in later.asks[half:]:
+        pipeline.take_answer(Answer(ask.context, sure(newer), None))
+    assert sink.signals > signals + 5
+    assert sink.refusals[Failure.SUPERSEDED.value] == superseded + half
 
 
 @pytest.mark.parametrize("failure", [f for f in Failure if f is not Failure.DISAGREES])
