@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from live_cases import read_health
@@ -17,7 +18,11 @@ from live_models import (
     trade_bundle,
 )
 
+from engine.composition import resolve
+from engine.config import Config
 from engine.core.models import Failure
+from engine.core.signals import Signal
+from replay.player import Options, play
 from runtime.bundle import Bundle
 
 pytest.importorskip("onnxruntime", reason="models are run by ONNX Runtime")
@@ -53,6 +58,12 @@ def test_a_model_gives_signals_beside_the_rules(
     }
 
 
+def replayed_ids(log: Path, tree: dict[str, Any]) -> set[str]:
+    kept: list[Signal] = []
+    play([log], resolve(Config.model_validate(tree)), Options(keep=kept.append))
+    return {one.id for one in kept}
+
+
 @BOTH_WAYS
 def test_a_swap_while_ticks_flow_loses_none_and_the_signals_change_model(
     tmp_path: Path, bundle: Bundle, newer: Bundle, shared: dict[str, str]
@@ -71,11 +82,13 @@ def test_a_swap_while_ticks_flow_loses_none_and_the_signals_change_model(
 
     run_session(tree := model_tree(tmp_path, bundle.path, inference=shared), scene)
     journal = tree["journal"]["path"]
-    by = [one.model for one in scored_signals(journal)]
-    turn = by.index(newer.identity)
-    assert set(by[:turn]) == {bundle.identity}
-    assert set(by[turn:]) == {newer.identity}
-    assert min(turn, len(by) - turn) > 20
+    made = scored_signals(journal)
+    turn = [one.model for one in made].index(newer.identity)
+    (log,) = (tmp_path / "recordings").iterdir()
+    for serving, part in ((bundle, made[:turn]), (newer, made[turn:])):
+        assert {one.model for one in part} == {serving.identity}
+        assert {one.id for one in part} <= replayed_ids(log, model_tree(tmp_path, serving.path))
+        assert len(part) > 20
     (swap,) = events(journal, "model_swap")
     assert (swap["model"], swap["before"], swap["after"]) == (
         "tiny", bundle.identity, newer.identity,
