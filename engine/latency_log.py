@@ -71,10 +71,12 @@ class LatencyLog:
             while True:
                 await asyncio.sleep(self._interval_ns / _NS_PER_S)
                 parts, ended = self._take(), time.time_ns()
+                recent: dict[str, StageSummary] = {}
                 for stage, counts in parts.items():
                     self._append(writer, stage, counts, (began, ended))
+                    recent[stage] = self._recent(stage)
                     await asyncio.sleep(0)
-                began = ended
+                self.recent, began = recent, ended
         finally:
             for stage, counts in self._take().items():
                 self._append(writer, stage, counts, (began, time.time_ns()))
@@ -88,11 +90,10 @@ class LatencyLog:
             **self._take_models(),
         }
         self._kept.append(parts)
-        self.recent = {
-            stage: merge_all([kept[stage] for kept in self._kept if stage in kept]).summary()
-            for stage in parts
-        }
         return parts
+
+    def _recent(self, stage: str) -> StageSummary:
+        return merge_all([kept[stage] for kept in self._kept if stage in kept]).summary()
 
     def _take_models(self) -> Parts:
         return {

@@ -171,19 +171,7 @@ class StageCounts:
         Raises:
             ValueError: the two have different precision or units.
         """
-        if not self.scale.same_buckets(other.scale):
-            raise ValueError("histograms of different precision cannot be added")
-        both = np.concatenate((self.indices, other.indices))
-        indices, place = np.unique(both, return_inverse=True)
-        counts = np.zeros(indices.size, np.int64)
-        np.add.at(counts, place, np.concatenate((self.counts, other.counts)))
-        return StageCounts(
-            max(self.scale, other.scale, key=lambda scale: scale.buckets),
-            indices,
-            counts,
-            self.clock_faults + other.clock_faults,
-            self.out_of_range + other.out_of_range,
-        )
+        return merge_all((self, other))
 
     def to_histogram(self) -> HdrHistogram:
         """Return a real HdrHistogram with these counts."""
@@ -214,7 +202,17 @@ def merge_all(parts: Sequence[StageCounts]) -> StageCounts:
     Raises:
         ValueError: they have different precision or units.
     """
-    total = parts[0]
-    for part in parts[1:]:
-        total = total.merged(part)
-    return total
+    scale = max((part.scale for part in parts), key=lambda scale: scale.buckets)
+    if not all(scale.same_buckets(part.scale) for part in parts):
+        raise ValueError("histograms of different precision cannot be added")
+    indices = np.concatenate([part.indices for part in parts])
+    sums = np.zeros(int(indices.max(initial=-1)) + 1, np.int64)
+    np.add.at(sums, indices, np.concatenate([part.counts for part in parts]))
+    used = np.flatnonzero(sums)
+    return StageCounts(
+        scale,
+        used,
+        sums[used],
+        sum(part.clock_faults for part in parts),
+        sum(part.out_of_range for part in parts),
+    )
