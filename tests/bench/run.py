@@ -34,6 +34,7 @@ BENCHMARKS: Final = {
     "models-idle": "bench_models_idle",
     "models-saturated": "bench_models_saturated",
     "models-slo": "bench_models_slo",
+    "models-serving": "bench_models_serving",
     "models-share": "bench_models_share",
 }
 PACKAGES: Final = (
