@@ -268,7 +268,10 @@ class DeviceThread:
         return await done
 
     async def close(self, timeout_s: float = 1.0) -> bool:
-        """End the thread after what it was handed; False if it still hangs after ``timeout_s``."""
+        """End the thread after what it was handed; False if it still hangs after ``timeout_s``.
+
+        What it hangs at is given up then, so that nobody waits for it.
+        """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -276,7 +279,11 @@ class DeviceThread:
             return True
         self._inbox.put(None)
         await asyncio.to_thread(self._thread.join, timeout_s)
-        return not self._thread.is_alive()
+        if not self._thread.is_alive():
+            return True
+        if self._jobs:
+            self._lose()
+        return False
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:

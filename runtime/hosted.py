@@ -110,13 +110,13 @@ class HostedModel:
         histograms: Stages ``queue`` and ``inference``; likewise.
         inline: Predicted to be faster than a hop to the device's thread, and not barred.
         slot: Staging buffer of its next batch for the thread.
-        in_flight: Batches of it handed over and not yet back.
+        flights: Batches handed over and not yet back, shared with the form before and after it.
         outputs: Columns of an answer.
         barred_ns: Until when it does not run on the loop thread, whatever is predicted.
     """
 
     __slots__ = (
-        "_bar_ns", "barred_ns", "counts", "histograms", "in_flight", "inline", "loaded", "model",
+        "_bar_ns", "barred_ns", "counts", "flights", "histograms", "inline", "loaded", "model",
         "name", "outputs", "queue", "slot",
     )  # fmt: skip
 
@@ -137,10 +137,23 @@ class HostedModel:
         self.histograms = histograms
         self.inline = False
         self.slot = 0
-        self.in_flight = 0
+        self.flights = [0]
         self.outputs = loaded.shape.outputs
         self.barred_ns = 0
         self._bar_ns = BAR_NS[0]
+
+    @property
+    def in_flight(self) -> int:
+        """Batches handed over and not yet back, those of the form before it included."""
+        return self.flights[0]
+
+    @in_flight.setter
+    def in_flight(self, count: int) -> None:
+        self.flights[0] = count
+
+    def follow(self, old: "HostedModel") -> None:
+        """Go on where the form that had this place is: both may fill the same buffers."""
+        self.flights, self.slot = old.flights, old.slot
 
     def begin_inline(self, below_ns: int) -> None:
         """Choose where it runs at first: on the loop thread only if known to be fast."""

@@ -16,6 +16,8 @@ from runtime.placement import Standing
 from runtime.placer import Placer
 from runtime.served import Form, Place, Role, ServedModel
 
+_Problems = dict[str, BundleError | DeviceError]
+
 
 async def open_fitting(model: ServedModel, path: Path) -> Bundle:
     """Open a bundle that could take a model's place; off the loop, for it is read and hashed.
@@ -39,24 +41,24 @@ async def swap(placer: Placer, model: ServedModel, path: Path, on_event: OnEvent
         DeviceError: no device took it, or not the one that serves; the old one goes on serving.
     """
     bundle = await open_fitting(model, path)
-    forms, problems = await _load_all(placer, model, bundle)
+    before = model.bundle.identity
+    forms: dict[str, Form] = {}
+    reference = None
     try:
-        _check_enough(model, bundle, forms, problems)
-        reference = None
+        problems = await _load_all(placer, model, bundle, forms)
         if any(form.watch is not None for form in forms.values()):
             reference = await placer.load_reference(model, bundle)
-    except (BundleError, DeviceError):
-        for form in forms.values():
-            placer.loader.unload(form)
-        raise
-    before = model.bundle.identity
-    _take_over(placer, model, bundle, forms, problems)
-    placer.set_reference(model, reference)
+        _leave_out_evicted(placer, forms, problems)
+        _check_enough(model, bundle, forms, problems)
+        _take_over(placer, model, bundle, forms, problems)
+        placer.set_reference(model, reference)
+    finally:
+        _release(placer, model, [*forms.values(), reference])
     fields = {
         "before": before,
         "after": bundle.identity,
         "forms": {rung: form.told() for rung, form in forms.items()},
-        "left_out": problems,
+        "left_out": {rung: str(problem) for rung, problem in problems.items()},
     }
     on_event(ModelEvent("model_swap", model.name, fields))
     return fields
@@ -86,22 +88,38 @@ async def shadow(
 
 
 async def _load_all(
-    placer: Placer, model: ServedModel, bundle: Bundle
-) -> tuple[dict[str, Form], dict[str, str]]:
-    forms: dict[str, Form] = {}
-    problems: dict[str, str] = {}
+    placer: Placer, model: ServedModel, bundle: Bundle, forms: dict[str, Form]
+) -> _Problems:
+    """Load a form for every rung that takes one."""
+    problems: _Problems = {}
     for rung in model.ladder.rungs:
         try:
             # Only the one that serves is worth the memory of others.
             evict = rung == model.ladder.current
             forms[rung] = await placer.loader.load(model.place(rung), bundle, evict=evict)
         except (BundleError, DeviceError) as error:
-            problems[rung] = str(error)
-    return forms, problems
+            problems[rung] = error
+    return problems
+
+
+def _leave_out_evicted(placer: Placer, forms: dict[str, Form], problems: _Problems) -> None:
+    """Leave out what had to go again while the others were loaded: it is closed."""
+    for rung, form in list(forms.items()):
+        if form.cache_key not in placer.loader.cache:
+            problems[rung] = DeviceError(f"{form.lane.device}: others needed the memory")
+            del forms[rung]
+
+
+def _release(placer: Placer, model: ServedModel, loaded: list[Form | None]) -> None:
+    """Give back what was loaded and got no place."""
+    placed = [*model.forms.values(), placer.opinions[model.index].reference]
+    for form in loaded:
+        if form is not None and form not in placed:
+            placer.loader.unload(form)
 
 
 def _check_enough(
-    model: ServedModel, bundle: Bundle, forms: dict[str, Form], problems: dict[str, str]
+    model: ServedModel, bundle: Bundle, forms: dict[str, Form], problems: _Problems
 ) -> None:
     serving = model.ladder.current
     if not forms or (serving and serving not in forms):
@@ -114,18 +132,19 @@ def _take_over(
     model: ServedModel,
     bundle: Bundle,
     forms: dict[str, Form],
-    problems: dict[str, str],
+    problems: _Problems,
 ) -> None:
     model.bundle = bundle
+    placer.opinions[model.index].begin_anew()
     model.swaps += 1
     for rung, form in forms.items():
         placer.add(model, form)
         if model.ladder.standing(rung) is Standing.ABSENT:
             placer.start_rung(model, form)
     for rung, problem in problems.items():
+        placer.miss_rung(model, rung, problem)
         old = model.forms.get(rung)
         if old is not None:
-            placer.drop_rung(model, rung, problem)
             placer.remove(model, old)
             placer.loader.unload(old)
 

@@ -83,16 +83,15 @@ class Inference:
             BundleError: a model can be run on nothing of its placement, now or later.
             DeviceError: a candidate to be compared cannot be loaded.
         """
-        await self._placer.start()
-        for model in self._models:
-            told = model.ladder.told()
-            absent = all(rung["standing"] == Standing.ABSENT.value for rung in told)
-            if absent and not model.loading:
-                reasons = "; ".join(f"{rung['rung']}: {rung['detail']}" for rung in told)
-                await self.stop()
-                raise BundleError(model.bundle.path, f"nothing here can run it: {reasons}")
-            if model.config.shadow is not None:
-                await self.shadow(model.name, model.config.shadow)
+        try:
+            await self._placer.start()
+            for model in self._models:
+                _check_placed(model)
+                if model.config.shadow is not None:
+                    await self.shadow(model.name, model.config.shadow)
+        except (BundleError, DeviceError):
+            await self.stop()
+            raise
 
     async def stop(self) -> bool:
         """Answer what waits, give every device back; False if one hangs."""
@@ -220,6 +219,9 @@ class Inference:
         if form is None:
             answers[place] = _refuse(model, ask.context, Failure.UNAVAILABLE)
             return None
+        if ask.deadline_ns <= now_ns:  # of a tick that was old: no device is to blame for it
+            answers[place] = _refuse(model, ask.context, Failure.REFUSED)
+            return None
         priority = ask.priority if ask.priority >= 0 else model.config.priority
         request = ModelRequest(form, ask.deadline_ns, now_ns, priority, ask.context)
         request.answers, request.place = answers, place
@@ -248,7 +250,8 @@ class Inference:
         service_ns = job.finished_ns - started_ns
         asked: list[ModelRequest] = requests  # type: ignore[assignment] # lanes get no others
         form = asked[0].form
-        if asked[0].role is Role.SERVE and not form.probing and form.scorer.all_good(rows, batch):
+        only_served = asked[0].role is Role.SERVE and not form.probes.count
+        if only_served and form.scorer.all_good(rows, batch):
             scores = form.scorer.scores(rows, asked, started_ns, service_ns)
             self._serve_all(form, asked, scores)
             return
@@ -334,6 +337,14 @@ class _Exclusive:
 
     def __exit__(self, *_: object) -> None:
         self._model.swapping = False
+
+
+def _check_placed(model: ServedModel) -> None:
+    told = model.ladder.told()
+    absent = all(rung["standing"] == Standing.ABSENT.value for rung in told)
+    if absent and not model.loading:
+        reasons = "; ".join(f"{rung['rung']}: {rung['detail']}" for rung in told)
+        raise BundleError(model.bundle.path, f"nothing here can run it: {reasons}")
 
 
 def _refuse(model: ServedModel, context: object, failure: Failure) -> Answer:

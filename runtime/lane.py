@@ -177,6 +177,8 @@ class Lane:
             self._records[name] = ModelCounts(), StageHistograms(MODEL_STAGES)
         hosted = HostedModel(model, name, loaded, queue, *self._records[name])
         hosted.begin_inline(self._inline_below_ns)
+        if model in self._hosted:
+            hosted.follow(self._hosted[model])
         self._hosted[model] = hosted
 
     def detach(self, model: int) -> list[Request]:

@@ -80,7 +80,9 @@ class Lanes:
             # to be fast, and one that hangs never does.
             latency=form.latency if switch is None else None,
         )
-        self._forms[form.lane.device, form.key] = form
+        place = form.lane.device, form.key
+        form.probes = self._forms.get(place, form).probes
+        self._forms[place] = form
 
     def take(self, form: Form, failure: Failure) -> None:
         """Let a form answer no more; what still waits for it fails."""
@@ -168,7 +170,7 @@ class Lanes:
         form = self._forms[device, key]
         for request in requests:
             request.form = form  # type: ignore[attr-defined] # a ModelRequest
-        if form.probing:
+        if form.probes.count:
             return self._fill_each(form, requests, out)
         there = self._gather(form.model, [request.context for request in requests], out)
         if self._all_finite(out, len(requests)):
@@ -180,7 +182,7 @@ class Lanes:
         for place, request in enumerate(requests):
             row = out[place : place + 1]
             if isinstance(request, ModelRequest) and request.role is Role.PROBE:
-                row[0] = form.vectors.inputs[request.place]
+                row[0] = form.vectors.inputs[request.place % len(form.vectors.inputs)]
                 there.append(True)
             else:
                 found = list(self._gather(form.model, [request.context], row))

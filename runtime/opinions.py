@@ -47,6 +47,10 @@ class Opinions:
     def set_shadow(self, form: Form | None) -> None:
         """Compare with another candidate from now on; the comparison begins anew."""
         self.shadow = form
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Compare from the beginning, with the answers of what serves now."""
         self.comparison = Comparison()
 
     def checks_next(self) -> bool:
@@ -111,17 +115,16 @@ class SecondAnswers:
         opinions = self._opinions[form.model]
         values = None if row is None else row.tolist()
         if request.role is Role.SHADOW:
-            self._compare(opinions, request, values)
-        elif values is None:
+            self._compare(form, request, values)
+        elif values is None or request.form.bundle is not form.bundle:
             opinions.unchecked += 1
         else:
             self._check(form, greatest_difference(request.served, values))
 
-    def _compare(
-        self, opinions: Opinions, request: ModelRequest, values: list[float] | None
-    ) -> None:
-        shadow = opinions.shadow
-        if request.form is not shadow:
+    def _compare(self, form: Form, request: ModelRequest, values: list[float] | None) -> None:
+        opinions = self._opinions[form.model]
+        served_now = self._models[form.model].bundle
+        if request.form is not opinions.shadow or form.bundle is not served_now:
             return
         if values is None:
             opinions.comparison.miss()

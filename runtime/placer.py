@@ -147,7 +147,7 @@ class Placer:
     def on_probe(self, request: ModelRequest, row: Floats | None, failure: Failure | None) -> None:
         """Take in what a probe said."""
         form = request.form
-        form.probing -= 1
+        form.probes.count -= 1
         model = self.models[form.model]
         problem = _problem(form, request, row, failure)
         if failure is Failure.FAILED and not form.lane.lost:
@@ -191,9 +191,13 @@ class Placer:
         detail = f"{loaded.backend} in {loaded.precision.value}, parity {form.parity.max_abs:.2g}"
         self._moved(model, model.ladder.start(self._clock(), form.rung, detail))
 
-    def drop_rung(self, model: ServedModel, rung: str, problem: str) -> None:
-        """Give a rung up for good."""
-        self._moved(model, model.ladder.drop(self._clock(), rung, problem))
+    def miss_rung(self, model: ServedModel, rung: str, problem: BundleError | DeviceError) -> None:
+        """Leave a rung whose form could not be loaded: for good if it is the bundle's fault."""
+        now_ns, ladder = self._clock(), model.ladder
+        if isinstance(problem, BundleError):
+            self._moved(model, ladder.drop(now_ns, rung, str(problem)))
+        else:
+            self._moved(model, ladder.leave(now_ns, rung, Cause.UNLOADED, str(problem)))
 
     async def load_reference(self, model: ServedModel, bundle: Bundle) -> Form | None:
         """Load the reference beside forms that are not it; None if it is not to be asked.
@@ -265,16 +269,14 @@ class Placer:
         bundle = model.bundle
         try:
             form = await self.loader.load(model.place(rung), bundle, evict=evict)
-        except BundleError as error:
-            self.drop_rung(model, rung, str(error))
-            return
-        except DeviceError as error:
-            left = model.ladder.leave(self._clock(), rung, Cause.UNLOADED, str(error))
-            self._moved(model, left)
+        except (BundleError, DeviceError) as error:
+            if bundle is model.bundle:
+                self.miss_rung(model, rung, error)
             self._probed(model, rung, str(error))
             return
         if bundle is not model.bundle or rung in model.forms:
             self.loader.unload(form)
+            self._probed(model, rung, "another bundle has taken its place")
             return
         is_new = model.ladder.cause(rung) in (Cause.ABSENT, Cause.UNLOADED)
         self.add(model, form)
@@ -326,8 +328,8 @@ class Placer:
         else:
             deadline_ns = now_ns + self._config.timeout
             request = ModelRequest(form, deadline_ns, now_ns, _TOP_PRIORITY, None, Role.PROBE)
-            request.place = model.ladder.transitions % len(form.vectors.inputs)
-            form.probing += 1
+            request.place = model.ladder.transitions
+            form.probes.count += 1
             failure = form.lane.submit(request)
             if failure is not None:
                 self.on_probe(request, None, failure)
@@ -347,6 +349,6 @@ class Placer:
 def _problem(form: Form, request: ModelRequest, row: Floats | None, failure: Failure | None) -> str:
     if failure is not None or row is None:
         return f"a probe got {failure.value if failure is not None else 'nothing'}"
-    expected = form.vectors.outputs[request.place : request.place + 1]
-    report = compare(row[None, :], expected, form.parity.tolerance)
+    expected = form.vectors.outputs[request.place % len(form.vectors.outputs)]
+    report = compare(row[None, :], expected[None, :], form.parity.tolerance)
     return "" if report.passed else f"a probe was off by {report.max_abs:.3g}"

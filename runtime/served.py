@@ -72,6 +72,19 @@ class Place(NamedTuple):
         return f"{self.config.name}/{backend}" if device and backend else self.config.name
 
 
+class Probes:
+    """Probes under way with one key of one lane; a form that takes another's place goes on with it.
+
+    Attributes:
+        count: How many.
+    """
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 class Form:
     """One form of a bundle, loaded on one lane, its parity passed. The loop thread owns it.
 
@@ -90,12 +103,12 @@ class Form:
         scorer: Makes its scores.
         watch: How it does beside the reference; None if it is the reference.
         cache_key: What the cache knows it by.
-        probing: Probes under way.
+        probes: Probes under way.
     """
 
     __slots__ = (
         "bundle", "cache_key", "key", "lane", "latency", "loaded", "model", "name", "parity",
-        "probing", "rung", "scorer", "slo_ns", "vectors", "watch",
+        "probes", "rung", "scorer", "slo_ns", "vectors", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -122,7 +135,7 @@ class Form:
         tolerance = bundle.tolerance(loaded.precision)
         self.watch = None if is_reference else PrecisionWatch(tolerance)
         self.cache_key: object = None
-        self.probing = 0
+        self.probes = Probes()
 
     def told(self) -> dict[str, Any]:
         """Return what it is, for status and people."""
@@ -145,7 +158,7 @@ class ModelRequest(Request):
         form: What it was given to; once its batch is gathered, what the batch is run on.
         role: What it is for.
         answers: Where the one who asks still waits for the answer; None once it went on.
-        place: In ``answers``.
+        place: In ``answers``; PROBE: which of the form's vectors, counted round.
         is_number: Whether all of its window was finite.
         served: SHADOW and REFERENCE: what was served.
         served_by: SHADOW and REFERENCE: the form that served it.
