@@ -123,8 +123,8 @@ def figures_of(name: str, found: Found, ours: Found | None) -> list[Figure]:
     if ours is not None:
         faster = [a / b for a, b in zip(ours["per_s"], found["per_s"], strict=True)]
         sooner = [a / b for a, b in zip(found["p99_ms"], ours["p99_ms"], strict=True)]
-        figures.append(Figure.of(f"{name}: times fewer a second than HEQIS", faster, "x"))
-        figures.append(Figure.of(f"{name}: times the p99 of HEQIS", sooner, "x"))
+        figures.append(Figure.of(f"HEQIS over {name}: requests a second", faster, "x"))
+        figures.append(Figure.of(f"{name} over HEQIS: p99", sooner, "x"))
     return figures
 
 

@@ -36,9 +36,7 @@ class HttpPool:
         reader, writer = await self._free.get()
         writer.write(self._head + str(len(body)).encode() + b"\r\n\r\n" + body)
         head = await reader.readuntil(b"\r\n\r\n")
-        lowered = head.lower()
-        start = lowered.index(_LENGTH) + len(_LENGTH)
-        answer = await reader.readexactly(int(lowered[start : lowered.index(b"\r\n", start)]))
+        answer = await _read_body(reader, head.lower())
         self._free.put_nowait((reader, writer))
         if b" 200 " not in head.split(b"\r\n", 1)[0]:
             raise RuntimeError(f"{head!r} {answer[:200]!r}")
@@ -49,3 +47,15 @@ class HttpPool:
         while not self._free.empty():
             _, writer = self._free.get_nowait()
             writer.close()
+
+
+async def _read_body(reader: asyncio.StreamReader, head: bytes) -> bytes:
+    """Read a body of a stated length, or in chunks up to one of length 0."""
+    if _LENGTH in head:
+        start = head.index(_LENGTH) + len(_LENGTH)
+        return await reader.readexactly(int(head[start : head.index(b"\r\n", start)]))
+    parts = []
+    while length := int(await reader.readuntil(b"\r\n"), 16):
+        parts.append((await reader.readexactly(length + 2))[:length])
+    await reader.readexactly(2)
+    return b"".join(parts)
