@@ -5,6 +5,7 @@ Owned by the thread that runs the pipeline.
 
 import struct
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -23,6 +24,9 @@ from latency.stages import Stage
 GATES_PASSED: Final = tuple(gate.value for gate in Gate)
 MODEL_GATE: Final = "model"
 """What stands for the gate in a refusal for want of a score."""
+
+COUNTED_TICKS: Final = 4096
+"""Newest ticks whose proposals are counted: a score may come after the proposals of later ticks."""
 
 Origin = tuple[int, ...]
 """Where a tick came from: epoch, sequence number, when it was to leave and when it left, ns."""
@@ -97,6 +101,7 @@ class Judge:
         self._ids: dict[tuple[int, int], SignalIds] = {}
         self._tick = (-1, -1)
         self._proposed: dict[SignalIds, int] = {}
+        self._ticks: OrderedDict[tuple[int, int], dict[SignalIds, int]] = OrderedDict()
         self._last: Candidate | None = None
 
     def judge(
@@ -224,11 +229,19 @@ class Judge:
         """Return the id of a proposal; the second of a strategy on one tick has its own."""
         if tick != self._tick:
             self._tick = tick
-            self._proposed.clear()
+            self._proposed = self._proposals_on(tick)
         ids = self._ids_of(candidate)
         further = self._proposed.get(ids, 0)
         self._proposed[ids] = further + 1
         return ids.make(*tick, further)
+
+    def _proposals_on(self, tick: tuple[int, int]) -> dict[SignalIds, int]:
+        proposed = self._ticks.get(tick)
+        if proposed is None:
+            if len(self._ticks) >= COUNTED_TICKS:
+                self._ticks.popitem(last=False)
+            proposed = self._ticks[tick] = {}
+        return proposed
 
     def _ids_of(self, candidate: Candidate) -> SignalIds:
         key = candidate.strategy, candidate.instrument
