@@ -48,7 +48,7 @@ class ScoreRule:
     and has at least ``min_probability``. Strength: its lead over the opposite direction.
     Confidence: its probability. Edge: the mean move to be expected, the sum of probability times
     ``move_bps``, counted in the direction proposed: negative where the rare moves against it are
-    the larger ones.
+    the larger ones. A form in less exact arithmetic may answer a little more than 1: that is 1.
 
     Args:
         labels: Names of the classes in the order of the outputs; "up" and "down" among them.
@@ -81,7 +81,8 @@ class ScoreRule:
         for side in (1, -1):
             probability, opposite, lead = self._standing(side, values)
             if probability >= self.min_probability and lead >= self.min_margin and lead > 0.0:
-                return Opinion(side, probability - opposite, probability, self._edge(side, values))
+                strength, confidence = min(1.0, probability - opposite), min(1.0, probability)
+                return Opinion(side, strength, confidence, self._edge(side, values))
         return None
 
     def confirm(self, side: int, values: Sequence[float], min_probability: float) -> float | None:
@@ -94,7 +95,8 @@ class ScoreRule:
         """
         self._check(values)
         probability, opposite, _ = self._standing(side, values)
-        return probability if probability >= min_probability and probability > opposite else None
+        confirmed = probability >= min_probability and probability > opposite
+        return min(1.0, probability) if confirmed else None
 
     def slack(self, values: Sequence[float]) -> float:
         """Return how far every probability may move, all at once, without another decision.

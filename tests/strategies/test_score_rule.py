@@ -205,3 +205,11 @@ def test_parameters_have_defaults_and_bounds() -> None:
     for name, value in (("every", 0), ("min_probability", 1.1), ("min_margin", -0.1)):
         with pytest.raises(ValueError, match=f"parameter '{name}'"):
             resolve_params(SCORE.params, {name: value})
+
+
+def test_answer_a_little_above_one_is_a_confidence_of_one() -> None:
+    rule = ScoreRule(("down", "flat", "up"))
+    opinion = rule.decide((-0.01, 0.0, 1.03))
+    assert opinion is not None
+    assert (opinion.strength, opinion.confidence) == (1.0, 1.0)
+    assert rule.confirm(1, (-0.01, 0.0, 1.03), 0.5) == 1.0
