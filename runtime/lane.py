@@ -89,8 +89,8 @@ class Lane:
         inline_below_ns: Batches predicted to be faster run on the loop thread although the
             executor has a thread. 0 where a library may only be called by the thread that owns it.
         on_health: Hears what becomes of the device.
-        on_rows: Takes the answers of batches that gave every request its row in time, if given;
-            all others go to ``on_done``.
+        on_rows: Takes the answers of batches of several requests that all got their rows in time,
+            if given; all others go to ``on_done``.
     """
 
     def __init__(
@@ -366,6 +366,7 @@ class Lane:
         requests = job.requests
         if (
             rows is not None
+            and len(requests) > 1
             and self._on_rows is not None
             and now_ns <= requests[0].deadline_ns  # the earliest
             and False not in job.ok

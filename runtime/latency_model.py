@@ -12,12 +12,16 @@ _KEPT: Final = 0.98
 """Weight of a run in the line after each further run."""
 _NEWEST: Final = 0.1
 """Least weight of the newest run in a bucket's average."""
+_SETTLED_RUNS: Final = 10
+"""Runs of a bucket up to which all of them weigh the same."""
 _LEARNT_RUNS: Final = 4
 """Runs of a bucket after which an outlier is recognised as one."""
 _OUTLIER: Final = 4.0
 """A run counts at most as so many times its prediction: one pause does not move the average."""
 _QUANTILE: Final = 0.99
 _TAIL_STEP: Final = 0.1
+_TAIL_UP: Final = _TAIL_STEP * _QUANTILE
+_TAIL_DOWN: Final = _TAIL_STEP * (1 - _QUANTILE)
 _TAIL_START: Final = 1.25
 _TAIL_MOST: Final = 4.0
 _TAIL_APPLIED: Final = 0.01
@@ -77,20 +81,27 @@ class LatencyModel:
     def observe(self, bucket: int, service_ns: int) -> None:
         """Take in how long a batch of ``bucket`` took, at least 1 ns."""
         place = self._index[bucket]
-        count = self._counts[place] + 1
+        self._counts[place] = count = self._counts[place] + 1
         mean = self._means[place]
-        taken = float(max(1, service_ns))
+        taken = float(service_ns) if service_ns > 1 else 1.0
         if count == 1:
             self._unseen -= 1
         else:
             self._follow_tail(taken / mean)
-            if count > _LEARNT_RUNS:
-                taken = min(taken, mean * _OUTLIER)
-        self._counts[place] = count
-        self._means[place] = mean = mean + (taken - mean) * max(_NEWEST, 1 / count)
+            if count > _LEARNT_RUNS and taken > mean * _OUTLIER:
+                taken = mean * _OUTLIER
+        mean += (taken - mean) * (_NEWEST if count > _SETTLED_RUNS else 1 / count)
+        self._means[place] = mean
         self.runs += 1
         self._seen[place] = self.runs
-        self._add(bucket, taken)
+        weight, size, square, time, cross = self._sums
+        self._sums = (
+            weight * _KEPT + 1,
+            size * _KEPT + bucket,
+            square * _KEPT + bucket * bucket,
+            time * _KEPT + taken,
+            cross * _KEPT + taken * bucket,
+        )
         if not self.runs % _STALE_RUNS:
             self._doubt_stale()
         if self._unseen or abs(self.tail - self._applied_tail) > _TAIL_APPLIED:
@@ -138,16 +149,6 @@ class LatencyModel:
             return 0.0, time / size
         return self._intercept * time / fitted, self._slope * time / fitted
 
-    def _add(self, bucket: int, taken: float) -> None:
-        weight, size, square, time, cross = self._sums
-        self._sums = (
-            weight * _KEPT + 1,
-            size * _KEPT + bucket,
-            square * _KEPT + bucket * bucket,
-            time * _KEPT + taken,
-            cross * _KEPT + taken * bucket,
-        )
-
     def _doubt_stale(self) -> None:
         intercept, slope = self.line()
         for place, bucket in enumerate(self.buckets):
@@ -166,7 +167,8 @@ class LatencyModel:
             self.uppers[place] = int(mean * tail)
 
     def _follow_tail(self, ratio: float) -> None:
-        if ratio > self.tail:
-            self.tail = min(_TAIL_MOST, self.tail + _TAIL_STEP * _QUANTILE)
-        else:
-            self.tail = max(1.0, self.tail - _TAIL_STEP * (1 - _QUANTILE))
+        tail = self.tail
+        if ratio > tail:
+            self.tail = min(_TAIL_MOST, tail + _TAIL_UP)
+        elif tail > 1.0:
+            self.tail = max(1.0, tail - _TAIL_DOWN)

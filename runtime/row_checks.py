@@ -62,7 +62,7 @@ def answer_check() -> Callable[[Floats, int, float, float, float, float], bool]:
     """Compile ``all_within_nb``, or load it from the cache; it takes no other types then."""
     floats = (float64, float64, float64, float64)
     check: Callable[[Floats, int, float, float, float, float], bool]
-    check = _compiled(all_within_nb, boolean(float32[:, :], int64, *floats))
+    check = _compiled(all_within_nb, boolean(float32[:, ::1], int64, *floats))
     return check
 
 

@@ -72,6 +72,8 @@ class Scorer:
 
     def all_good(self, rows: Floats, count: int) -> bool:
         """Return whether nothing is wrong with any of the first ``count`` rows, (N, O)."""
+        if not rows.flags.c_contiguous:
+            return not any(self.problem(row) for row in rows[:count].tolist())
         total = math.nan if self._total is None else self._total
         slack = self._tolerance * rows.shape[1]
         return self._check(rows, count, self._low, self._high, total, slack)
