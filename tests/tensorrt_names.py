@@ -58,14 +58,19 @@ def write_empty_libraries(module: Path, folder: Path) -> None:
     """Compile a library for each of NVIDIA's that a module needs; the first has all its names."""
     needed = [line.split("[")[1].split("]")[0] for line in _lines("readelf", "-d", module)
               if "NEEDED" in line and "libnv" in line]  # fmt: skip
-    wanted = [line.split()[-1] for line in _lines("nm", "-D", "--undefined-only", module)]
-    names = [name for name in wanted if "@" not in name and not name.startswith(_OTHERS)]
+    names = [name for name in undefined_names(module) if not name.startswith(_OTHERS)]
     source = folder / "empty.c"
     source.write_text("".join(f"long {name}(void) {{ return 0; }}\n" for name in names))
     for library in needed:
         target = ["-o", str(folder / library), f"-Wl,-soname,{library}"]
         subprocess.run(["cc", "-shared", "-fPIC", "-w", *target, str(source)], check=True)
         source.write_text("")
+
+
+def undefined_names(module: Path) -> list[str]:
+    """Return what a compiled module wants of libraries that do not version their names."""
+    wanted = [line.split()[-1] for line in _lines("nm", "-D", "--undefined-only", module)]
+    return [name for name in wanted if "@" not in name]
 
 
 def _lines(*command: str | Path) -> list[str]:

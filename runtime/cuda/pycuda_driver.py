@@ -4,11 +4,14 @@ Never ``pycuda.autoinit``: it makes a context of its own, and handles of one con
 another. The primary context is retained, and pushed in whichever thread works.
 """
 
+import atexit
 import ctypes
 import importlib
 import logging
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from typing import Any, Final
 
@@ -20,6 +23,7 @@ from runtime.cuda.interface import HostBuffer
 _log: Final = logging.getLogger(__name__)
 _NON_BLOCKING: Final = 1
 _THREAD_LOCAL: Final = 1
+_MAPPED: Final = 2
 
 
 class PycudaDriver:
@@ -37,8 +41,7 @@ class PycudaDriver:
 
         with _device_errors(cuda):
             cuda.init()
-            device = cuda.Device(ordinal)
-            context = device.retain_primary_context()
+            device, context = _primary(ordinal)
             context.push()
             try:
                 return PycudaSession(cuda, device, context, ordinal)
@@ -46,10 +49,25 @@ class PycudaDriver:
                 cuda.Context.pop()
 
 
+@cache
+def _primary(ordinal: int) -> tuple[Any, Any]:
+    """Retain a device's primary context until the process ends; return the device and it.
+
+    pycuda's context cannot be let go of before: its destructor pushes a primary context and then
+    takes it for one that it made itself, so that it stays current in whichever thread that was.
+    """
+    device = importlib.import_module("pycuda.driver").Device(ordinal)
+    context = device.retain_primary_context()
+    atexit.register(context.detach)
+    return device, context
+
+
 class PycudaSession:
     """One stream, one event and the memory and graphs of one loaded model.
 
-    pycuda frees what it allocated when its objects go, which hold on to their context.
+    pycuda frees what it allocated when its objects go, if their context is current there or the
+    thread is the one that made it. So that cannot be said of host buffers, which go when the last
+    view does, in any thread: they are asked of the driver directly, as graphs are.
     """
 
     driver = PycudaDriver.name
@@ -78,10 +96,11 @@ class PycudaSession:
 
     def host_buffer(self, size_bytes: int) -> HostBuffer:
         """Allocate page-locked memory, mapped into the device's addresses if integrated."""
-        flags = self._cuda.host_alloc_flags.DEVICEMAP if self.integrated else 0
-        array = self._cuda.pagelocked_zeros(size_bytes, np.uint8, mem_flags=flags)
-        seen_at = int(array.base.get_device_pointer()) if self.integrated else 0
-        return HostBuffer(array, seen_at)
+        block = _Block(self._context.handle, size_bytes, _MAPPED if self.integrated else 0)
+        seen_at = ctypes.c_uint64()
+        if self.integrated:
+            _ask("cuMemHostGetDevicePointer_v2", ctypes.byref(seen_at), block.address, 0)
+        return HostBuffer(np.asarray(block), seen_at.value)
 
     def device_buffer(self, size_bytes: int) -> int:
         """Allocate the device's memory and return its address."""
@@ -137,40 +156,73 @@ class _Graphs:
     """Stream capture and graphs, which pycuda does not wrap, asked of the driver directly."""
 
     def __init__(self, stream: int) -> None:
-        self._driver = ctypes.CDLL("libcuda.so.1")
         self._stream = ctypes.c_void_p(stream)
         self._executables: list[ctypes.c_void_p] = []
 
     def begin(self) -> None:
-        self._call("cuStreamBeginCapture_v2", self._stream, _THREAD_LOCAL)
+        _ask("cuStreamBeginCapture_v2", self._stream, _THREAD_LOCAL)
 
     def end(self) -> int:
         graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
-        self._call("cuStreamEndCapture", self._stream, ctypes.byref(graph))
+        _ask("cuStreamEndCapture", self._stream, ctypes.byref(graph))
         try:
-            self._call(
-                "cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_uint64(0)
-            )
+            _ask("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_uint64(0))
         finally:
-            self._call("cuGraphDestroy", graph)
+            _ask("cuGraphDestroy", graph)
         self._executables.append(executable)
         return len(self._executables) - 1
 
     def launch(self, graph: int) -> None:
-        self._call("cuGraphLaunch", self._executables[graph], self._stream)
+        _ask("cuGraphLaunch", self._executables[graph], self._stream)
 
     def close(self) -> None:
         executables, self._executables = self._executables, []
         for executable in executables:
-            self._call("cuGraphExecDestroy", executable)
+            _ask("cuGraphExecDestroy", executable)
 
-    def _call(self, name: str, *arguments: Any) -> None:
-        status = getattr(self._driver, name)(*arguments)
-        if status:
-            text = ctypes.c_char_p()
-            self._driver.cuGetErrorName(status, ctypes.byref(text))
-            label = text.value.decode() if text.value else "unknown error"
-            raise DeviceError(f"{name} answered {status} ({label})")
+
+class _Block:
+    """Page-locked memory that numpy views; freed with the last view, never before."""
+
+    def __init__(self, context: int, size_bytes: int, flags: int) -> None:
+        self.address = ctypes.c_void_p()
+        size = ctypes.c_size_t(size_bytes)
+        _ask("cuMemHostAlloc", ctypes.byref(self.address), size, ctypes.c_uint(flags))
+        place = self.address.value or 0
+        ctypes.memset(place, 0, size_bytes)
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": "|u1",
+            "shape": (size_bytes,),
+            "data": (place, False),
+        }
+        weakref.finalize(self, _free_host, context, place).atexit = False
+
+
+def _free_host(context: int, address: int) -> None:
+    try:
+        _ask("cuCtxPushCurrent_v2", ctypes.c_void_p(context))
+        try:
+            _ask("cuMemFreeHost", ctypes.c_void_p(address))
+        finally:
+            _ask("cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p()))
+    except DeviceError as error:
+        _log.warning("freeing page-locked memory: %s", error)
+
+
+@cache
+def _driver() -> ctypes.CDLL:
+    return ctypes.CDLL("libcuda.so.1")
+
+
+def _ask(name: str, *arguments: Any) -> None:
+    """Call the driver itself, for what pycuda does not wrap or not so that it serves here."""
+    status = getattr(_driver(), name)(*arguments)
+    if status:
+        text = ctypes.c_char_p()
+        _driver().cuGetErrorName(status, ctypes.byref(text))
+        label = text.value.decode() if text.value else "unknown error"
+        raise DeviceError(f"{name} answered {status} ({label})")
 
 
 @contextmanager
