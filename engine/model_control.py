@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.composition import Blueprint, refit
-from engine.core.errors import ConfigError, DeviceError
+from engine.core.errors import ConfigError, DeviceError, HeqisError
 from engine.model_desk import Asking, WindowGatherer
 from engine.pipeline import Pipeline
 from engine.stream_messages import Operate
@@ -93,26 +93,32 @@ class ModelControl:
     async def operate(self, message: Operate) -> Mapping[str, Any]:
         """Carry out an operator's command; one at a time, but for faults, which take no time.
 
+        It is journaled, also where it could not be carried out.
+
         Raises:
             ConfigError: there is no such model, or faults are not allowed.
             BundleError: the bundle cannot be used, or does not fit.
             DeviceError: another command is at work, or no device took the bundle.
         """
+        fields = {"command": message.command, "model": message.model, "value": message.value}
+        try:
+            result = await self._obey(message)
+        except HeqisError as error:
+            self._journal("operator_command", {**fields, "problem": str(error)})
+            raise
+        self._journal("operator_command", {**fields, "result": dict(result)})
+        return result
+
+    async def _obey(self, message: Operate) -> Mapping[str, Any]:
         if message.command == "device_fault":
-            return self._done(message, self._play_fault(message.model, message.value))
+            return self._play_fault(message.model, message.value)
         if self._busy:
             raise DeviceError("another command is at work; wait for its answer")
         self._busy = True
         try:
-            result = await self._carry_out(message)
+            return await self._carry_out(message)
         finally:
             self._busy = False
-        return self._done(message, result)
-
-    def _done(self, message: Operate, result: Mapping[str, Any]) -> Mapping[str, Any]:
-        fields = {"command": message.command, "model": message.model, "value": message.value}
-        self._journal("operator_command", {**fields, "result": dict(result)})
-        return result
 
     async def _carry_out(self, message: Operate) -> Mapping[str, Any]:
         names = [model.config.name for model in self._blueprint.models]

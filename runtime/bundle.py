@@ -42,19 +42,27 @@ class Bundle:
                 the manifest or an ONNX form is not what it should be.
         """
         root = Path(path)
-        if not root.is_dir():
+        if not _is_directory(root):
             problem = "there is no such directory; a bundle is a directory with a manifest.json"
             raise BundleError(root, problem)
         data = read_manifest_bytes(root / MANIFEST)
         manifest = parse_manifest(data, root / MANIFEST)
-        for file, sha256 in _hashes(manifest).items():
-            _verify(root, file, sha256)
         digest = hashlib.sha256(data).hexdigest()
         bundle = cls(root, manifest, f"{manifest.name}@{manifest.version}-{digest[:12]}")
+        bundle.verify()
         for form in manifest.forms:
             if form.format == "onnx":
                 check_onnx(root, form, manifest, bundle.shape)
         return bundle
+
+    def verify(self) -> None:
+        """Hold every file against the manifest that was read, as before a form is loaded again.
+
+        Raises:
+            BundleError: a file is missing, outside the bundle, too large or has another hash.
+        """
+        for file, sha256 in _hashes(self.manifest).items():
+            _verify(self.path, file, sha256)
 
     @property
     def shape(self) -> ModelShape:
@@ -171,6 +179,13 @@ def hash_file(path: Path) -> str:
         while chunk := stream.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise BundleError(path, f"it cannot be read: {error.strerror}") from None
 
 
 def _hashes(manifest: Manifest) -> dict[str, str]:

@@ -82,10 +82,11 @@ def load_form(
         allowed_bytes: By how much the process's memory may grow meanwhile; 0: by any amount.
 
     Raises:
-        BundleError: the file is not what it says it is.
+        BundleError: the file is not what it says it is, or was changed since it was opened.
         DeviceError: the device failed, its answers are not the reference's, or it took too much
             memory.
     """
+    bundle.verify()
     mark = MemoryMark()
     loaded = load_with_siblings(bundle, backend, file, device, options)
     behind = FaultyModel(loaded, switch) if switch is not None and switch.fault else loaded
@@ -236,7 +237,11 @@ class Loader:
 
     def _check_file(self, file: ModelFile) -> None:
         """Refuse what is too large before it is read."""
-        size_bytes, budget_bytes = file.path.stat().st_size, self.cache.budget_bytes
+        try:
+            size_bytes = file.path.stat().st_size
+        except OSError as error:
+            raise BundleError(file.path, f"it cannot be read: {error.strerror}") from None
+        budget_bytes = self.cache.budget_bytes
         if size_bytes > budget_bytes:
             raise DeviceError(
                 f"{file.path.name} has {size_bytes} bytes, {budget_bytes} are allowed: raise "

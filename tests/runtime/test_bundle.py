@@ -43,6 +43,11 @@ def test_a_precision_without_a_tolerance_is_told(made: Bundle) -> None:
         made.tolerance(Precision.INT8)
 
 
+def test_a_path_that_the_system_refuses_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="cannot be read: File name too long"):
+        Bundle.open(tmp_path / ("x" * 300))
+
+
 def test_what_is_no_directory_is_no_bundle(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     for path in (tmp_path / "none", tmp_path / "file"):

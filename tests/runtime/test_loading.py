@@ -1,6 +1,7 @@
 """Which sizes and which forms of a bundle are loaded."""
 
 import itertools
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inference_cases import make_bundle
 
-from engine.core.errors import DeviceError
+from engine.core.errors import BundleError, DeviceError
 from engine.core.models import LoadOptions
 from runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from runtime.config import MAX_BATCH
@@ -44,3 +45,11 @@ def test_a_form_on_a_broken_device_is_not_handed_out(tmp_path: Path, fault: Faul
     switch.turn(fault)
     with pytest.raises(DeviceError):
         load_form(bundle, OnnxRuntimeBackend(), bundle.reference, "cpu", LoadOptions((1,)), switch)
+
+
+def test_a_bundle_that_was_changed_since_it_was_opened_is_not_loaded(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "tiny")
+    other = make_bundle(tmp_path / "other", version="2", seed=99)
+    shutil.copytree(other.path, bundle.path, dirs_exist_ok=True)
+    with pytest.raises(BundleError, match="SHA-256"):
+        load_form(bundle, OnnxRuntimeBackend(), bundle.reference, "cpu", LoadOptions((1,)), None)

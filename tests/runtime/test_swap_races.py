@@ -242,6 +242,18 @@ def test_ticks_that_were_old_are_no_fault_of_the_device(old: Bundle) -> None:
     run(old, work, *TWO_RUNGS)
 
 
+def test_a_device_whose_file_is_gone_when_it_is_loaded_again_is_dropped(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "gone")
+
+    async def work(rig: Rig) -> None:
+        await rig.leave()
+        bundle.reference.path.unlink()
+        await until(lambda: rig.model["rungs"][0]["standing"] == "absent")
+        assert "cannot be read" in rig.model["rungs"][0]["detail"]
+
+    run(bundle, work)
+
+
 def test_a_start_that_fails_gives_everything_back(old: Bundle, tmp_path: Path) -> None:
     rig = Rig(old, SHARED, shadow=tmp_path / "none")
 
