@@ -109,8 +109,16 @@ class Session:
 
     async def operate(self, command: str, model: str, value: str = "") -> dict[str, Any]:
         """Give an operator's command over the stream and return the answer."""
+        await self.command(command, model, value)
+        return await self.operated()
+
+    async def command(self, command: str, model: str, value: str = "") -> None:
+        """Give an operator's command over the stream."""
         message = {"type": "operate", "command": command, "model": model, "value": value}
         await self.operator.send(orjson.dumps(message))
+
+    async def operated(self) -> dict[str, Any]:
+        """Return the next answer to a command."""
         while True:
             answer: dict[str, Any] = orjson.loads(await self.operator.recv())
             assert answer["type"] != "error", answer

@@ -70,10 +70,7 @@ def test_a_swap_while_ticks_flow_loses_none_and_the_signals_change_model(
 ) -> None:
     async def scene(live: Session) -> None:
         await live.send(600)
-        await live.operator.send(
-            b'{"type":"operate","command":"model_swap","model":"tiny","value":"%s"}'
-            % str(newer.path).encode()
-        )
+        await live.command("model_swap", "tiny", str(newer.path))
         await live.send_until(lambda: bool(live.model["bundle"] == newer.identity))
         await live.send(600)
         await live.settled()
@@ -95,6 +92,44 @@ def test_a_swap_while_ticks_flow_loses_none_and_the_signals_change_model(
     )  # fmt: skip
     (command,) = events(journal, "operator_command")
     assert (command["command"], command["value"]) == ("model_swap", str(newer.path))
+
+
+def test_a_device_is_mended_while_a_swap_that_waits_for_it_goes_on(
+    tmp_path: Path, bundle: Bundle, newer: Bundle
+) -> None:
+    async def scene(live: Session) -> None:
+        await live.fault("cpu", "late")
+        await live.command("model_swap", "tiny", str(newer.path))
+        await live.send(80)
+        busy = await live.operate("model_swap", "tiny", str(newer.path))
+        assert "another command is at work" in busy["problem"]
+        await live.fault("cpu")
+        swapped = await live.operated()
+        assert (swapped["problem"], swapped["result"]["after"]) == ("", newer.identity)
+        await live.send_until(lambda: live.serves == "onnxruntime@cpu")
+
+    run_session(model_tree(tmp_path, bundle.path, placement=["onnxruntime@cpu"]), scene)
+
+
+def test_faults_are_played_only_where_they_are_allowed_and_on_devices_in_use(
+    tmp_path: Path, bundle: Bundle
+) -> None:
+    async def refused(live: Session) -> None:
+        answer = await live.operate("device_fault", "cpu", "raise")
+        assert "inference.allow_faults" in answer["problem"]
+        await live.send(100)
+        assert live.engine.board.health().good
+
+    async def unknown(live: Session) -> None:
+        answer = await live.operate("device_fault", "dla:0", "raise")
+        assert "devices in use are: cpu, onnxruntime@cpu" in answer["problem"]
+        answer = await live.operate("device_fault", "cpu", "explode")
+        assert "faults are: raise, hang, late, nan" in answer["problem"]
+
+    shared = {"allow_faults": False}
+    run_session(model_tree(tmp_path, bundle.path, inference=shared), refused)
+    (tmp_path / "allowed").mkdir()
+    run_session(model_tree(tmp_path / "allowed", bundle.path), unknown)
 
 
 @pytest.mark.parametrize("kind", ["raise", "nan", "hang"])
