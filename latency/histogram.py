@@ -89,6 +89,15 @@ def count_signal_nb(table: npt.NDArray[np.int64], gate: int, publish: int, total
     count_nb(table[_TOTAL], total, 1)
 
 
+@njit(error_model="numpy", cache=True, nogil=True)
+def count_pair_nb(
+    table: npt.NDArray[np.int64], first: int, first_value: int, second: int, second_value: int
+) -> None:
+    """Count one value of each of two stages."""
+    count_nb(table[first], first_value, 1)
+    count_nb(table[second], second_value, 1)
+
+
 @cache
 def _compile() -> list[Callable[..., None]]:
     """Fix one signature a kernel, and return the machine code's own entries.
@@ -100,6 +109,7 @@ def _compile() -> list[Callable[..., None]]:
         (count_spans_nb, "void(int64[:,::1],int64,int64,int64[:],int64)"),
         (count_burst_nb, "void(int64[:,::1],int64,int64[:],int64,int64,int64)"),
         (count_signal_nb, "void(int64[:,::1],int64,int64,int64)"),
+        (count_pair_nb, "void(int64[:,::1],int64,int64,int64,int64)"),
     )
     if getattr(config, "DISABLE_JIT", 0):
         return [kernel for kernel, _ in signatures]
@@ -133,8 +143,8 @@ class StageHistograms:
     """
 
     __slots__ = (
-        "_count_burst", "_count_signal", "_count_spans", "_count_value", "_table", "_taken",
-        "clock_faults", "names", "out_of_range", "scale",
+        "_count_burst", "_count_pair", "_count_signal", "_count_spans", "_count_value", "_table",
+        "_taken", "clock_faults", "names", "out_of_range", "scale",
     )  # fmt: skip
 
     def __init__(
@@ -147,7 +157,8 @@ class StageHistograms:
         if not names or not 1 <= lowest_ns <= highest_ns // 2 or highest_ns >= _LIMIT_NS:
             raise ValueError(f"{len(names)} stages over {lowest_ns} to {highest_ns} ns")
         compiled = _compile()
-        self._count_value, self._count_spans, self._count_burst, self._count_signal = compiled
+        self._count_value, self._count_spans, self._count_burst = compiled[:3]
+        self._count_signal, self._count_pair = compiled[3:]
         self.names = tuple(names)
         self.scale = HdrScale.of(HdrHistogram(lowest_ns, highest_ns, digits))
         self._table = np.zeros((len(self.names), _FIRST + self.scale.buckets), np.int64)
@@ -161,6 +172,10 @@ class StageHistograms:
     def record_value(self, stage: int, value_ns: int) -> None:
         """Record one value."""
         self._count_value(self._table, stage, value_ns, 1)
+
+    def record_pair(self, first: int, first_ns: int, second: int, second_ns: int) -> None:
+        """Record one value of each of two stages, in one call."""
+        self._count_pair(self._table, first, first_ns, second, second_ns)
 
     def record_repeat(self, stage: int, value_ns: int, count: int) -> None:
         """Record one value ``count`` times."""

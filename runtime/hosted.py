@@ -191,8 +191,16 @@ class HostedModel:
                 self.name, device, counts.errors, counts.last_error,
             )  # fmt: skip
 
-    def record_queue(self, started_ns: int, requests: Sequence[Request]) -> None:
-        """Record how long each request of a batch waited; many of them in one compiled call."""
+    def record(self, started_ns: int, service_ns: int, requests: Sequence[Request]) -> None:
+        """Record how long each request of a batch waited, and for each how long it ran."""
+        if len(requests) == 1:
+            queue_ns = started_ns - requests[0].submitted_ns
+            self.histograms.record_pair(QUEUE, queue_ns, INFERENCE, service_ns)
+            return
+        self.histograms.record_repeat(INFERENCE, service_ns, len(requests))
+        self._record_queue(started_ns, requests)
+
+    def _record_queue(self, started_ns: int, requests: Sequence[Request]) -> None:
         if len(requests) < _FEW:
             for request in requests:
                 self.histograms.record_value(QUEUE, started_ns - request.submitted_ns)

@@ -280,19 +280,18 @@ class Inference:
     ) -> None:
         form = request.form
         model = self._models[form.model]
-        score, detail = None, form.lane.error_of(form.key) if row is None else ""
         if row is not None:
             values = row.tolist()
             score = form.scorer.score(values, facts.batch, facts.queue_ns, facts.service_ns)
-            failure = None if score is not None else Failure.INVALID
-            detail = "" if score is not None else form.scorer.problem(values)
-        if score is not None:
-            model.scores += 1
-            model.ladder.note(0, form.rung, Outcome.OK)
-            self._give(request, Answer(request.context, score, None))
-            self._follow(request, score)
-            return
-        failure = failure or Failure.FAILED
+            if score is not None:
+                model.scores += 1
+                model.ladder.note(0, form.rung, Outcome.OK)
+                self._give(request, Answer(request.context, score, None))
+                self._follow(request, score)
+                return
+            failure, detail = Failure.INVALID, form.scorer.problem(values)
+        else:
+            failure, detail = failure or Failure.FAILED, form.lane.error_of(form.key)
         # Before the answer: who asks again because of it is asked elsewhere.
         self._placer.note(form, failure, detail)
         if not request.is_number:

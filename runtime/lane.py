@@ -17,7 +17,7 @@ from engine.core.models import Failure, Floats, LoadedModel
 from latency.histogram import StageHistograms
 from latency.stages import MODEL_STAGES
 from runtime.executors import DEPTH, Clock, Executor, Inline, Job
-from runtime.hosted import INFERENCE, HostedModel, ModelCounts
+from runtime.hosted import LONGEST_INLINE_NS, HostedModel, ModelCounts
 from runtime.latency_model import LatencyModel
 from runtime.planner import Plan, Planner
 from runtime.request_queue import Request
@@ -348,12 +348,15 @@ class Lane:
     def _learn(self, now_ns: int, job: Job) -> None:
         """Take in how long a batch took; choose anew where the next small one runs."""
         hosted, service_ns = job.hosted, job.finished_ns - job.started_ns
-        hosted.histograms.record_repeat(INFERENCE, service_ns, len(job.requests))
-        if not job.handed_ns and self._executor.threaded:
-            hosted.note_inline(now_ns, service_ns, self._inline_below_ns)
+        below_ns = self._inline_below_ns
+        hosted.record(job.started_ns, service_ns, job.requests)
+        if service_ns > LONGEST_INLINE_NS and not job.handed_ns and self._executor.threaded:
+            hosted.note_inline(now_ns, service_ns, below_ns)
         if job.error is None and hosted.loaded is job.loaded:
-            hosted.queue.latency.observe(job.bucket, service_ns)
-            hosted.choose_inline(now_ns, self._inline_below_ns)
+            latency = hosted.queue.latency
+            latency.observe(job.bucket, service_ns)
+            if not hosted.inline or latency.predicted[0] > below_ns:
+                hosted.choose_inline(now_ns, below_ns)
 
     def _note_hop(self, now_ns: int, job: Job) -> None:
         if not self._executor.in_flight:
@@ -375,7 +378,6 @@ class Lane:
             self._on_rows(requests, rows, job)
         else:
             self._deliver_each(job, rows, now_ns)
-        job.hosted.record_queue(job.started_ns, requests)
 
     def _deliver_each(self, job: Job, rows: Floats | None, now_ns: int) -> None:
         counts, on_done, device = job.hosted.counts, self._on_done, self.device
