@@ -272,7 +272,7 @@ def test_a_model_that_becomes_slow_stalls_the_loop_once_at_most(tmp_path: Path) 
 
 
 def test_a_library_that_hangs_is_left_and_returned_to_once_it_answers(tmp_path: Path) -> None:
-    model = sure_bundle(tmp_path / "hang", make_slow_above(tmp_path / "hang.onnx", PRICES, 20_000))
+    model = sure_bundle(tmp_path / "hang", make_slow_above(tmp_path / "hang.onnx", PRICES, 10_000))
 
     async def scene(live: Session) -> None:
         await live.send_until(lambda: live.serves == "@")
