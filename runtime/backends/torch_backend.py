@@ -27,6 +27,7 @@ from runtime.prepared import Call, PreparedModel
 from runtime.probe import probe_module
 
 _MODULE: Final = "torch"
+_PASSES: Final = "torch.export.passes"
 _LOAD_ERRORS: Final = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, OSError)
 
 
@@ -127,7 +128,9 @@ def _forward(torch: Any, program: Any, device: str) -> Callable[[Any], Any]:
     if device == "cpu":
         torch.set_num_threads(1)
     else:
-        program = torch.export.passes.move_to_device_pass(program, "cuda:0")
+        # Convolutions in TF32, torch's default, are off by more than an fp32 form may be.
+        torch.backends.cudnn.allow_tf32 = False
+        program = import_module(_PASSES).move_to_device_pass(program, "cuda:0")
     try:
         module = program.module(check_guards=False)
     except TypeError:

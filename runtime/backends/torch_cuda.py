@@ -42,7 +42,8 @@ def prepare_graph(
             step()
         stream.synchronize()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream):
+        # What other threads ask of CUDA meanwhile, for a DLA as it may be, is none of this graph.
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             step()
     done = torch.cuda.Event(blocking=True)
 

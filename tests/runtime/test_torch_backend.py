@@ -1,5 +1,7 @@
 """PyTorch keeps the backend contract on the CPU, and on a GPU where there is one."""
 
+import inspect
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +21,7 @@ from tiny_models import (
 
 from engine.core.errors import BundleError, ConfigError
 from engine.core.models import Backend, LoadOptions, ModelFile, ModelShape, Precision
-from runtime.backends.torch_backend import TorchBackend
+from runtime.backends.torch_backend import _PASSES, TorchBackend
 from runtime.builders.options import BuildOptions
 from runtime.builders.torch_builder import build
 
@@ -89,3 +91,21 @@ def test_half_precision_computes_within_its_tolerance(tmp_path: Path) -> None:
 def test_int8_is_not_built(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="fp32 or fp16"):
         build_form(make_mlp(tmp_path / "m.onnx"), MLP_SHAPE, precision=Precision.INT8)
+
+
+def test_installed_torch_has_what_a_gpu_needs() -> None:
+    """The names that only a machine with a GPU gets to call."""
+    captured = inspect.signature(torch.cuda.graph.__init__).parameters
+    assert {"stream", "capture_error_mode"} <= set(captured)
+    assert "blocking" in inspect.signature(torch.cuda.Event.__new__).parameters
+    assert callable(import_module(_PASSES).move_to_device_pass)
+    assert isinstance(torch.backends.cudnn.allow_tf32, bool)
+
+
+def test_a_program_moves_to_a_device_whole(tiny_programs: dict[str, ModelFile]) -> None:
+    program = torch.export.load(tiny_programs["tcn"].path)
+    moved = import_module(_PASSES).move_to_device_pass(program, "meta")
+    assert {str(value.device) for value in moved.state_dict.values()} == {"meta"}
+    assert {str(value.device) for value in moved.constants.values()} <= {"meta"}
+    rows = torch.zeros(4, TCN_SHAPE.window, TCN_SHAPE.features, device="meta")
+    assert tuple(moved.module().forward(rows).shape) == (4, TCN_SHAPE.outputs)
