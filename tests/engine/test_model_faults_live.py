@@ -271,6 +271,7 @@ def test_a_model_that_becomes_slow_stalls_the_loop_once_at_most(tmp_path: Path) 
     run_session(model_tree(tmp_path, model.path, inference={"inline_below": "1ms"}), scene)
 
 
+@pytest.mark.slow
 def test_a_library_that_hangs_is_left_and_returned_to_once_it_answers(tmp_path: Path) -> None:
     model = sure_bundle(tmp_path / "hang", make_slow_above(tmp_path / "hang.onnx", PRICES, 10_000))
 
