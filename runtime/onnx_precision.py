@@ -33,7 +33,7 @@ def write_fp16(source: Path, target: Path) -> Path:
         import onnx
         from onnxruntime.transformers.float16 import convert_float_to_float16
     except ImportError as error:
-        raise DeviceError(f"an fp16 form needs onnx and onnxruntime: {error}") from error
+        raise DeviceError(f"an fp16 form needs onnx: pip install onnx ({error})") from error
     model = _read(onnx, source)
     converted = convert_float_to_float16(model, keep_io_types=True)
     onnx.save(converted, str(target))
@@ -56,7 +56,7 @@ def write_int8(source: Path, target: Path, calibration: Floats) -> Path:
         import onnx
         from onnxruntime import quantization
     except ImportError as error:
-        raise DeviceError(f"an INT8 form needs onnx and onnxruntime: {error}") from error
+        raise DeviceError(f"an INT8 form needs onnx: pip install onnx ({error})") from error
     name = _read(onnx, source).graph.input[0].name
     root = logging.getLogger()
     level = root.level
@@ -102,17 +102,3 @@ def _batches(reader: Any, name: str, calibration: Floats) -> Any:
             return next(left, None)
 
     return Reader()
-
-
-def input_name(source: Path) -> str:
-    """Return what a model calls its input.
-
-    Raises:
-        BundleError: it is no ONNX model.
-        DeviceError: the package ``onnx`` is missing.
-    """
-    try:
-        import onnx
-    except ImportError as error:
-        raise DeviceError(f"reading a model needs onnx: {error}") from error
-    return str(_read(onnx, source).graph.input[0].name)

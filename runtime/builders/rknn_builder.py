@@ -13,7 +13,7 @@ from runtime.builders.calibration import calibration_rows
 from runtime.builders.options import BuildOptions
 from runtime.bundle import Bundle
 from runtime.bundle_check import FormCheck
-from runtime.onnx_precision import input_name
+from runtime.onnx_file import INPUT
 from runtime.parity import compare
 from runtime.rknn_toolkit import Toolkit, make_environment
 
@@ -44,7 +44,7 @@ def build(bundle: Bundle, out_dir: Path, options: BuildOptions) -> list[ModelFil
             reference.path,
             bundle.shape,
             chip=options.target,
-            input_name=input_name(reference.path),
+            input_name=INPUT,
             calibration=calibration,
             out=path,
         )

@@ -8,7 +8,8 @@ from tiny_models import MLP_SHAPE, TCN_SHAPE, make_mlp, make_tcn, random_windows
 
 from engine.core.errors import BundleError
 from engine.core.models import Floats
-from runtime.onnx_precision import input_name, write_fp16, write_int8
+from runtime.onnx_file import INPUT
+from runtime.onnx_precision import write_fp16, write_int8
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
@@ -17,7 +18,7 @@ FLOAT, FLOAT16, INT8 = 1, 10, 3
 
 def answers(path: Path, windows: Floats) -> Floats:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {input_name(path): windows})[0])
+    return np.asarray(session.run(None, {INPUT: windows})[0])
 
 
 @pytest.mark.parametrize(("make", "shape"), [(make_mlp, MLP_SHAPE), (make_tcn, TCN_SHAPE)])
@@ -48,13 +49,14 @@ def test_int8_form_is_symmetric_as_tensorrt_wants_it(tmp_path: Path, make, shape
     assert np.abs(answers(target, windows) - reference_outputs(source, windows)).max() < 6e-2
 
 
-def test_file_that_is_no_model_is_the_bundles_problem(tmp_path: Path) -> None:
-    broken = tmp_path / "m.onnx"
-    broken.write_bytes(b"\x07not a model" * 40)
-    for convert in (
-        lambda: write_fp16(broken, tmp_path / "h.onnx"),
-        lambda: write_int8(broken, tmp_path / "q.onnx", random_windows(MLP_SHAPE, 8)),
-        lambda: input_name(tmp_path / "none.onnx"),
-    ):
-        with pytest.raises(BundleError):
-            convert()
+@pytest.mark.parametrize("content", [b"\x07not a model" * 40, None], ids=["broken", "missing"])
+def test_file_that_is_no_model_is_the_bundles_problem(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    source = tmp_path / "m.onnx"
+    if content is not None:
+        source.write_bytes(content)
+    with pytest.raises(BundleError):
+        write_fp16(source, tmp_path / "h.onnx")
+    with pytest.raises(BundleError):
+        write_int8(source, tmp_path / "q.onnx", random_windows(MLP_SHAPE, 8))
