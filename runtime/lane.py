@@ -120,6 +120,7 @@ class Lane:
         self._on_health = on_health
         self._hosted: dict[int, HostedModel] = {}
         self._records: dict[str, tuple[ModelCounts, StageHistograms]] = {}
+        self._counts: dict[int, ModelCounts] = {}
         self._free_ns = 0
         self._pumping = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -180,11 +181,16 @@ class Lane:
         if model in self._hosted:
             hosted.follow(self._hosted[model])
         self._hosted[model] = hosted
+        self._counts[model] = hosted.counts
 
     def detach(self, model: int) -> list[Request]:
         """Stop serving a model; return what waited for it, unanswered."""
         self._hosted.pop(model, None)
         return self.planner.detach(model)
+
+    def drop(self, model: int, failure: Failure) -> None:
+        """Stop serving a model; what waits for it fails."""
+        self._fail(self.detach(model), failure)
 
     def submit(self, request: Request) -> Failure | None:
         """Queue a request, or say at once why not; ``submitted_ns`` is taken for the time."""
@@ -402,9 +408,9 @@ class Lane:
     def _fail_each(self, failed: Iterable[tuple[Request, Failure]]) -> None:
         now_ns = self._clock() if failed else 0
         for request, failure in failed:
-            hosted = self._hosted.get(request.model)
-            if hosted is not None:
-                hosted.counts.note_failure(failure)
+            counts = self._counts.get(request.model)
+            if counts is not None:
+                counts.note_failure(failure)
             waited_ns = now_ns - request.submitted_ns
             self._on_done(request, None, failure, BatchFacts(0, 0, waited_ns, 0, self.device))
 

@@ -12,7 +12,7 @@ from runtime.config import InferenceConfig
 from runtime.direct import finite_rows
 from runtime.executors import DeviceThread
 from runtime.faults import Fault, FaultSwitch, FaultyModel
-from runtime.lane import BatchFacts, Lane, OnDone, OnRows
+from runtime.lane import Lane, OnDone, OnRows
 from runtime.loading import is_host
 from runtime.planner import Planner
 from runtime.request_queue import Request
@@ -90,9 +90,7 @@ class Lanes:
         if self._forms.get((device, key)) is not form:
             return
         del self._forms[device, key]
-        for request in form.lane.detach(key):
-            waited_ns = self._clock() - request.submitted_ns
-            self._on_done(request, None, failure, BatchFacts(0, 0, waited_ns, 0, device))
+        form.lane.drop(key, failure)
 
     def switch_of(self, backend: str, device: str) -> FaultSwitch | None:
         """Return the turned switch that breaks a backend on a device, None if neither is broken."""

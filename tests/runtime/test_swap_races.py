@@ -298,3 +298,29 @@ def test_a_model_that_is_put_anew_keeps_off_the_buffers_in_use() -> None:
         assert await rig.lane.close(DEADLINE_S)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("how", ["removed", "stopped", "hung"])
+def test_every_request_that_a_lane_took_is_counted_once(
+    old: Bundle, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    if how == "hung":
+        monkeypatch.setattr("runtime.inference.STOP_LIMIT_S", 0.2)
+    rig = Rig(old, SHARED, max_batch=2)
+
+    async def main() -> None:
+        await rig.inference.start()
+        lane = rig.inference._lanes.of("cpu")
+        counts, _ = lane._records["tiny"]
+        rig.inference.fault("cpu", "hang" if how == "hung" else "late")
+        assert rig.inference.ask(asks(range(8))) == [None] * 8
+        if how == "removed":
+            rig.placer.remove(rig.served, rig.served.forms["cpu"])
+            rig.inference._lanes.turn("cpu", None)
+            await rig.told.until_answered(8)
+        assert await rig.inference.stop() is (how != "hung")
+        rig.inference._lanes.turn("cpu", None)
+        assert len(rig.told.answers) == 8
+        assert counts.asked == counts.answered + sum(counts.failures.values()) == 8
+
+    asyncio.run(main())
