@@ -199,9 +199,14 @@ def _engine_profiles(
 def _fallback(tensorrt: Any, device: str, engines: Mapping[int, Engine]) -> str:
     if dla_core(device) is None:
         return ""
-    places = layer_places(tensorrt, next(iter(engines.values())))
-    if not places.dla:
-        raise DeviceError(f"{device}: no layer of the model can run there; place it on gpu")
-    if places.report:
-        _log.warning("%s: %s", device, places.report)
-    return places.report
+    reports: dict[str, None] = {}
+    for engine in engines.values():
+        places = layer_places(tensorrt, engine)
+        if not places.dla:
+            raise DeviceError(f"{device}: no layer of the model can run there; place it on gpu")
+        if places.report:
+            reports[places.report] = None
+    told = "; ".join(reports)
+    if told:
+        _log.warning("%s: %s", device, told)
+    return told
