@@ -56,8 +56,10 @@ class RequestQueue:
     Attributes:
         model: Key of the model.
         latency: Predicts its batches.
-        slo_ns: What requests are usually given; 0 if unknown. Buckets whose ``2·L+`` exceeds it are
-            left out: a request may have to sit through a whole other batch first.
+        slo_ns: What requests are usually given; 0 if unknown. Buckets whose ``L+`` exceeds it are
+            left out. To leave out those that exceed half of it, so that a request could sit through
+            another batch first, costs more than it saves: as soon as a device is slower than it
+            was, small batches are all that is left, and it falls behind for good.
         overhead_ns: What a batch costs beside its service: handing over, gathering.
         keys: Sort keys, ascending; ``key >> KEY_SHIFT`` is the deadline.
         requests: The requests, in the order of ``keys``.
@@ -199,7 +201,7 @@ class RequestQueue:
         allowed = [
             place
             for place in range(len(buckets))
-            if not place or not self.slo_ns or 2 * latency.uppers[place] <= self.slo_ns
+            if not place or not self.slo_ns or latency.uppers[place] <= self.slo_ns
         ]
         rates = {
             place: buckets[place] / (latency.predicted[place] + self.overhead_ns or 1)

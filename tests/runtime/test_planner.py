@@ -298,3 +298,20 @@ def test_model_can_be_taken_out_or_exchanged(asked: Asked, swapped: bool) -> Non
         assert planner.detach(1) == waiting
         assert planner.queued == total - len(waiting)
         assert planner.detach(1) == []
+
+
+@given(asked=asked_lists, hop=st.integers(0, 20))
+def test_shortcut_for_one_batch_chooses_what_the_whole_plan_would(asked: Asked, hop: int) -> None:
+    alone = [(0, slack, priority) for _, slack, priority in asked]
+    quick, queues = planner_of(1)
+    # A wait that never pays leaves the decision as it is, and the shortcut out.
+    slow, others = planner_of(1, max_wait_ns=1)
+    asked_of(quick, queues, alone)
+    asked_of(slow, others, alone)
+    start_ns = NOW + hop * MS // 10
+    ours, theirs = quick.plan(NOW, start_ns), slow.plan(NOW, start_ns)
+    assert [r.deadline_ns for r in ours.batch] == [r.deadline_ns for r in theirs.batch]
+    assert [r.priority for r in ours.batch] == [r.priority for r in theirs.batch]
+    assert (ours.bucket, ours.model) == (theirs.bucket, theirs.model)
+    assert len(ours.dropped) == len(theirs.dropped)
+    assert quick.queued == slow.queued
