@@ -40,6 +40,8 @@ _USE: Final = re.compile(r"[A-Za-z_]\w{0,63}(?:\([\w=., +-]{0,200}\))?", re.ASCI
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
 _SHOWN: Final = 60
+_FLOAT32: Final = (1.18e-38, 3.4e38)
+"""Least magnitude, but for 0, and greatest of the numbers that windows are normalised with."""
 
 
 class Problem(NamedTuple):
@@ -138,9 +140,12 @@ def _check_normalisation(manifest: "Manifest") -> Problems:
         if len(values) != len(manifest.features):
             expected = f"one number a feature: {len(manifest.features)}"
             yield Problem(f"normalisation.{key}", f"{len(values)} numbers", expected)
-        yield from _check_finite(f"normalisation.{key}", values)
+        for index, value in enumerate(values):
+            if not abs(value) <= _FLOAT32[1]:
+                expected = "give a number that float32 can hold"
+                yield Problem(f"normalisation.{key}[{index}]", value, expected)
     for index, value in enumerate(stated.scale):
-        if value == 0:
+        if abs(value) < _FLOAT32[0]:
             expected = "a scale of 0 would erase the feature; leave the feature out"
             yield Problem(f"normalisation.scale[{index}]", value, expected)
 

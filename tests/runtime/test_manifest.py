@@ -131,6 +131,16 @@ WRONG: list[tuple[str, object, str]] = [
         {"kind": "stated", "mean": [0] * 4, "scale": [1, 1, 0, 1]},
         "normalisation.scale[2]: found 0.0; a scale of 0 would erase",
     ),
+    (
+        "normalisation",
+        {"kind": "stated", "mean": [0] * 4, "scale": [1, 1, 1, 1e-60]},
+        "normalisation.scale[3]: found 1e-60; a scale of 0 would erase",
+    ),
+    (
+        "normalisation",
+        {"kind": "stated", "mean": [0, -1e300, 0, 0], "scale": [1] * 4},
+        "normalisation.mean[1]: found -1e+300; give a number that float32 can hold",
+    ),
     ("output.meaning", "price", "output.meaning: invalid enum value 'price'; one of: direction"),
     ("output.labels", ["a", "b", "c"], 'a direction has the labels "down" and "up"'),
     ("output.labels", ["down", "up", "up"], "each once"),
