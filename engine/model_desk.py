@@ -87,7 +87,7 @@ class WindowGatherer:
     """
 
     def __init__(self, kernel: Kernel, capacity: int) -> None:
-        self._gather = kernel.gather
+        self._gather = kernel.rings.gather
         self._instruments = np.zeros(capacity, np.int64)
         self._windows = np.zeros(capacity, np.int64)
         self._there = np.zeros(capacity, np.uint8)

@@ -249,7 +249,8 @@ class Lane:
     def on_finish(self, job: Job) -> None:
         """Take back a batch; keep the device busy first, then answer, then learn."""
         job.hosted.in_flight -= 1
-        now_ns, rows = self._clock(), job.output
+        now_ns = self._clock() if job.handed_ns else job.finished_ns
+        rows = job.output
         if rows is not None:
             outputs = job.hosted.outputs
             if rows.shape != (job.bucket, outputs) or rows.dtype != _FLOAT32:
@@ -382,15 +383,12 @@ class Lane:
         ):
             job.hosted.counts.answered += len(requests)
             self._on_rows(requests, rows, job)
-        else:
-            self._deliver_each(job, rows, now_ns)
-
-    def _deliver_each(self, job: Job, rows: Floats | None, now_ns: int) -> None:
+            return
         counts, on_done, device = job.hosted.counts, self._on_done, self.device
-        started_ns, batch, bucket = job.started_ns, len(job.requests), job.bucket
+        started_ns, batch, bucket = job.started_ns, len(requests), job.bucket
         service_ns = job.finished_ns - started_ns
         answered = 0
-        for place, request in enumerate(job.requests):
+        for place, request in enumerate(requests):
             queue_ns = started_ns - request.submitted_ns
             facts = BatchFacts(batch, bucket, queue_ns, service_ns, device)
             if rows is not None and job.ok[place] and now_ns <= request.deadline_ns:

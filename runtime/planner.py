@@ -170,7 +170,7 @@ class Planner:
         if not queue.keys:
             return None
         count, latency = len(queue.keys), queue.latency
-        place = queue.fill(count)
+        place = queue.fill(count) if count > 1 else 0
         bucket = latency.buckets[place]
         head_ns = queue.keys[0] >> KEY_SHIFT
         if (
