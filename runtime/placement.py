@@ -80,10 +80,10 @@ class LadderPolicy:
         failures: Failed or invalid answers in the window that leave the device.
         late_share: Share of late ones that leaves it.
         least: Outcomes seen before lateness is judged.
-        probe_interval_ns: Between probes of a device that was left.
+        probe_interval_ns: Between probes of a device that was left, at first.
         probes: Probes in a row that must pass.
         hold_ns: Shortest time away; doubled by each return that did not last ``hold_max_ns``.
-        hold_max_ns: Longest time away once its probes pass.
+        hold_max_ns: Longest time away once its probes pass, and longest between two probes.
     """
 
     window: int = 64
@@ -100,8 +100,8 @@ class _Rung:
     """One device of the placement."""
 
     __slots__ = (
-        "bad", "cause", "detail", "late", "left_ns", "name", "next_probe_ns", "passed", "probing",
-        "ready_ns", "returns_ns", "standing", "strikes", "total",
+        "bad", "cause", "detail", "late", "left_ns", "misses", "name", "next_probe_ns", "passed",
+        "probing", "ready_ns", "returns_ns", "standing", "strikes", "total",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -111,7 +111,7 @@ class _Rung:
         self.detail = "not loaded yet"
         self.total = self.late = self.bad = 0
         self.left_ns = self.ready_ns = self.returns_ns = self.next_probe_ns = 0
-        self.passed = self.strikes = 0
+        self.passed = self.strikes = self.misses = 0
         self.probing = False
 
     def forget(self) -> None:
@@ -156,6 +156,7 @@ class Ladder:
         rung = self._rungs[name]
         rung.standing, rung.cause, rung.detail = Standing.READY, Cause.STARTED, detail
         rung.ready_ns = now_ns
+        rung.misses = 0
         rung.forget()
         return self._settle(now_ns, Cause.STARTED, f"{name}: {detail}")
 
@@ -231,10 +232,17 @@ class Ladder:
         return names
 
     def probed(self, now_ns: int, name: str, problem: str = "") -> Transition | None:
-        """Take in what a probe said; ``problem`` is "" if it passed."""
-        rung = self._rungs[name]
+        """Take in what a probe said; ``problem`` is "" if it passed.
+
+        To load a form takes long, so after each try that failed twice as much time passes.
+        """
+        rung, policy = self._rungs[name], self._policy
         rung.probing = False
-        rung.next_probe_ns = now_ns + self._policy.probe_interval_ns
+        rung.misses = rung.misses + 1 if problem and rung.cause is Cause.UNLOADED else 0
+        wait_ns = policy.probe_interval_ns << min(max(rung.misses - 1, 0), 32)
+        rung.next_probe_ns = now_ns + min(
+            wait_ns, max(policy.hold_max_ns, policy.probe_interval_ns)
+        )
         if rung.standing is not Standing.LEFT:
             return None
         if problem:

@@ -1,5 +1,7 @@
 """The ladder: leaves at once, returns slowly, never without a reason."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -220,3 +222,21 @@ def test_whatever_happens_the_first_ready_device_serves(
     walk(ladder, taken)
     ready = [rung for rung in ladder.rungs if ladder.standing(rung) is Standing.READY]
     assert ladder.current == (ready[0] if ready else "")
+
+
+def test_a_device_that_cannot_be_loaded_is_tried_less_and_less_often() -> None:
+    ladder = make_ladder("cpu")
+    ladder.leave(0, "cpu", Cause.UNLOADED, "no room")
+    tried_s = []
+    for second in range(400):
+        if ladder.due(second * S):
+            tried_s.append(second)
+            ladder.probed(second * S, "cpu", "no room")
+    gaps = [later - sooner for sooner, later in itertools.pairwise(tried_s)]
+    assert gaps[:7] == [1, 2, 4, 8, 16, 32, 60]
+    assert set(gaps[7:]) == {60}
+    ladder.start(400 * S, "cpu", "loaded")
+    ladder.leave(500 * S, "cpu", Cause.UNLOADED, "no room")
+    assert ladder.due(501 * S) == ["cpu"]
+    ladder.probed(501 * S, "cpu", "no room")
+    assert ladder.due(502 * S) == ["cpu"]
