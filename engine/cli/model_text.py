@@ -74,9 +74,9 @@ def print_served(models: Mapping[str, Any]) -> None:
         rows += [("scores", f"{model['scores']:,}, swapped {model['swaps']} times")]
         rows += [(f"no score: {why}", f"{count:,}") for why, count in model["failures"].items()]
         rows += [
-            (f"{stage} on {where.rpartition('/')[2]}", _times(times))
+            (f"{stage} on {_where(where)}", _times(times))
             for where, stages in models["latency"].items()
-            if where.rpartition("/")[0] == name
+            if where.partition("/")[0] == name
             for stage, times in stages.items()
         ]
         rows += [
@@ -85,6 +85,12 @@ def print_served(models: Mapping[str, Any]) -> None:
             if model[key]
         ]
         console.print(_pairs(rows))
+
+
+def _where(label: str) -> str:
+    """Return the lane that a label of times is about, and the candidate's or the reference's."""
+    _, *role, lane = label.split("/")
+    return f"{lane}, {role[0]}" if role in (["shadow"], ["reference"]) else lane
 
 
 def _standing(rung: Mapping[str, Any]) -> str:
