@@ -340,7 +340,7 @@ class Lane:
             self._fail(job.requests, Failure.FAILED)
             return False
         job.ok = self._gather(job.hosted.model, job.requests, staging)
-        if not any(job.ok):
+        if True not in job.ok:
             self._fail(job.requests, Failure.SUPERSEDED)
             return False
         return True

@@ -8,6 +8,8 @@ work, unless a wait is allowed and pays.
 
 from typing import Final, NamedTuple
 
+import msgspec
+
 from engine.core.models import Failure
 from runtime.latency_model import LatencyModel
 from runtime.request_queue import KEY_SHIFT, Request, RequestQueue, key_of
@@ -19,7 +21,7 @@ _WINDOW: Final = 4
 _REFUSED_IN_A_ROW: Final = 32
 
 
-class Plan(NamedTuple):
+class Plan(msgspec.Struct, frozen=True, gc=False):
     """What to do now."""
 
     batch: list[Request]
