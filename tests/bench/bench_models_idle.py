@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from typing import Final, NamedTuple, Self
 
 import uvloop
-from bench.measuring import Figure, Outcome, report
+from bench.measuring import Figure, Outcome, report, say
 from bench.model_parts import FAR_NS, Windows, demo_bundle, load_direct, make_inference
 
 from runtime.asking import Answer, Ask
@@ -23,6 +23,8 @@ from runtime.prepared import PreparedModel
 
 ROUNDS: Final = 40
 BLOCK: Final = 250
+TURN: Final = 25
+RESTARTS: Final = 10
 APART_S: Final = 0.004
 """Between two requests that find the loop asleep."""
 INLINE_US: Final = 15.0
@@ -67,6 +69,10 @@ class Hop:
             self._loop.call_soon_threadsafe(done.set_result, _now() - began)
 
 
+class BarredError(Exception):
+    """A call on the loop thread was so slow that the model has to run elsewhere for a while."""
+
+
 class Asker:
     """Asks for one score at a time and waits for it."""
 
@@ -97,8 +103,10 @@ class Asker:
         began = _now()
         answer = self.inference.ask([Ask(0, FAR_NS, contexts[place % len(contexts)])])[0]
         taken = _now() - began
-        if answer is None or answer.score is None:
-            raise SystemExit(f"no score at once: {answer}")
+        if answer is None:
+            raise BarredError
+        if answer.score is None:
+            raise SystemExit(f"no score: {answer.failure}")
         return taken
 
     def _on_answer(self, answer: Answer) -> None:
@@ -135,11 +143,12 @@ async def measure_round(
     for place in range(block):
         direct_ns.append(time_direct(loaded))
         inline_ns.append(inline.at_once(place))
-    for place in range(block):
-        taken, worked = await hop.there_and_back()
-        through_ns.append(taken)
-        hop_ns.append(taken - worked)
-        threaded_ns.append(await threaded.once(place))
+    for place in range(0, block, TURN):
+        for _ in range(TURN):
+            taken, worked = await hop.there_and_back()
+            through_ns.append(taken)
+            hop_ns.append(taken - worked)
+        threaded_ns += [await threaded.once(place + more) for more in range(TURN)]
     asleep_ns: tuple[list[int], list[int]] = ([], [])
     for place in range(block // 10):
         await asyncio.sleep(APART_S)
@@ -154,18 +163,24 @@ async def measure_rounds(rounds: int) -> list[Round]:
     """Measure with everything loaded once."""
     windows = Windows(64)
     loaded = load_direct(demo_bundle(), 64)
-    inline, threaded = Asker(windows, inline=True), Asker(windows, inline=False)
-    await inline.inference.start()
-    await threaded.inference.start()
-    try:
-        with Hop(lambda: loaded.run(1)) as hop:
-            await measure_round(loaded, inline, threaded, hop, BLOCK)
-            return [
-                await measure_round(loaded, inline, threaded, hop, BLOCK) for _ in range(rounds)
-            ]
-    finally:
-        await inline.inference.stop()
-        await threaded.inference.stop()
+    found: list[Round] = []
+    with Hop(lambda: loaded.run(1)) as hop:
+        for _ in range(RESTARTS):
+            inline, threaded = Asker(windows, inline=True), Asker(windows, inline=False)
+            await inline.inference.start()
+            await threaded.inference.start()
+            try:
+                await measure_round(loaded, inline, threaded, hop, BLOCK)
+                while len(found) < rounds:
+                    found.append(await measure_round(loaded, inline, threaded, hop, BLOCK))
+            except BarredError:
+                say("the machine paused in a call: once more")
+            finally:
+                await inline.inference.stop()
+                await threaded.inference.stop()
+            if len(found) == rounds:
+                return found
+    raise SystemExit("the machine paused too often")
 
 
 def measure(arguments: argparse.Namespace) -> Outcome:
@@ -191,7 +206,7 @@ def measure(arguments: argparse.Namespace) -> Outcome:
         ],
         [
             f"The demo model, batch 1. Medians over {len(rounds)} rounds of their medians; "
-            f"{BLOCK} calls of each kind a round, in turns.",
+            f"{BLOCK} calls of each kind a round, in turns; through threads {TURN} at a turn.",
             "The direct call is the backend's `run` alone, on a window that already lies in its "
             "buffer. All else is ours: making the request, admission, the plan, gathering the "
             "window from the kernel's ring, checking that it is finite, the run, checking range "
