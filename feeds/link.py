@@ -16,6 +16,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from engine.core.errors import LinkError
 from engine.core.records import MAX_FRAME_BYTES
+from feeds.link_receive import make_receive
 
 __all__ = ["OnBurst", "TickReceiver", "TickSender"]
 
@@ -84,8 +85,7 @@ class TickReceiver:
         self._wire.flags.writeable = False
         self._offsets = np.arange(slots, dtype=np.int64) * _SLOT_BYTES
         self._lengths = np.zeros(slots, np.int64)
-        self._slots = [memoryview(buffer)[at : at + _SLOT_BYTES] for at in self._offsets.tolist()]  # type: ignore[arg-type] # an ndarray is a buffer
-        self._recv_into = self._socket.recv_into
+        self._receive = make_receive(self._socket, buffer, self._lengths)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_burst: OnBurst | None = None
         self._again = False
@@ -147,19 +147,11 @@ class TickReceiver:
         filled every slot calls for another turn.
         """
         woken_mono_ns = time.monotonic_ns()
-        receive = self._recv_into
-        sizes: list[int] = []
-        append = sizes.append
-        try:
-            for slot in self._slots:
-                append(receive(slot, flags=_NOBLOCK))
+        count = self._receive()
+        if count == len(self._lengths):
             self.full_bursts += 1
             self._call_again()
-        except zmq.Again:
-            pass
-        count = len(sizes)
         if count:
-            self._lengths[:count] = sizes
             self.messages += count
             self.bursts += 1
             if self._on_burst is not None:
