@@ -34,7 +34,7 @@ class Opinions:
         shadow: The candidate; None if there is none.
         reference: The reference form beside a form that is not; None if not needed.
         comparison: The candidate's answers beside the served ones.
-        unchecked: Checks that the reference did not answer.
+        unchecked: Checks that the reference did not answer, or not with an answer to compare.
     """
 
     def __init__(self, config: ModelConfig, index: int) -> None:
@@ -116,7 +116,7 @@ class SecondAnswers:
         values = None if row is None else row.tolist()
         if request.role is Role.SHADOW:
             self._compare(form, request, values)
-        elif values is None or request.form.bundle is not form.bundle:
+        elif values is None or not _is_yardstick(request.form, form, values):
             opinions.unchecked += 1
         else:
             self._check(form, greatest_difference(request.served, values))
@@ -178,3 +178,8 @@ class SecondAnswers:
         self._scheduled = bool(self._waiting)
         if self._scheduled:
             asyncio.get_running_loop().call_soon(self._ask)
+
+
+def _is_yardstick(reference: Form, form: Form, values: list[float]) -> bool:
+    """Return whether a form may be judged by an answer: of its own bundle, and no nonsense."""
+    return reference.bundle is form.bundle and not reference.scorer.problem(values)

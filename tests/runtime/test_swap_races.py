@@ -215,6 +215,20 @@ def test_no_drift_is_seen_between_the_answers_of_two_bundles(old: Bundle, new: B
     run(old, work, "openvino@cpu", check_share=1.0)
 
 
+def test_a_form_is_not_blamed_for_nonsense_of_the_reference(old: Bundle) -> None:
+    pytest.importorskip("openvino", reason="a form beside the reference")
+
+    async def work(rig: Rig) -> None:
+        await until(lambda: rig.model["watch"] is not None)
+        rig.inference.fault("onnxruntime@cpu", "nan")
+        await rig.answered(8)
+        await until(lambda: rig.model["watch"]["unchecked"] == 8)
+        assert rig.serves("openvino")
+        assert rig.told.of_kind("model_drift") == []
+
+    run(old, work, "openvino@cpu", check_share=1.0)
+
+
 def test_a_candidate_is_compared_with_what_serves_now(old: Bundle, new: Bundle) -> None:
     async def work(rig: Rig) -> None:
         await rig.answered(8)
