@@ -4,6 +4,7 @@ Every size is held against its bound before memory is taken for it, and nothing 
 """
 
 import math
+import threading
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -19,6 +20,9 @@ from engine.core.models import Floats, ModelShape
 MAX_PARITY_ROWS: Final = 4096
 MAX_PARITY_BYTES: Final = 64 << 20
 _READ_HEADER: Final = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+_HEADERS: Final = threading.Lock()
+"""NumPy has headers parsed as Python text, which CPython 3.11 does wrongly in two threads at once
+where the garbage collection lets the second in: ``SystemError``."""
 _BROKEN: Final = (
     OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -91,7 +95,8 @@ def _read_array(archive: zipfile.ZipFile, path: Path, name: str, row: tuple[int,
         read_header = _READ_HEADER.get(npy.read_magic(stream))
         if read_header is None:
             raise ValueError(f"{name!r} has a header of an unknown version")
-        shape, is_fortran, dtype = read_header(stream)
+        with _HEADERS:
+            shape, is_fortran, dtype = read_header(stream)
         _check_header(path, name, shape, dtype, row)
         size_bytes = 4 * math.prod(shape)
         data = stream.read(size_bytes)

@@ -1,7 +1,9 @@
 """Parity vectors are read as they were written, and nothing in their file can hurt."""
 
 import io
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from engine.core.errors import BundleError
 from engine.core.models import Floats, ModelShape
+from runtime import parity_file
 from runtime.parity_file import MAX_PARITY_ROWS, ParityVectors, read_vectors, write_vectors
 
 SHAPE = ModelShape(8, 4, 3)
@@ -163,3 +166,27 @@ def test_a_spoilt_archive_is_read_or_refused(
         read(path)
     except BundleError:
         return
+
+
+def test_headers_are_parsed_in_one_thread_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_vectors(tmp_path / "a.npz", vectors())
+    read_header = parity_file._READ_HEADER[1, 0]
+    inside: list[int] = []
+    most: list[int] = []
+    another = threading.Event()
+
+    def slow(stream: Any) -> Any:
+        inside.append(1)
+        most.append(len(inside))
+        if len(inside) > 1:
+            another.set()
+        another.wait(0.05)
+        inside.pop()
+        return read_header(stream)
+
+    monkeypatch.setitem(parity_file._READ_HEADER, (1, 0), slow)
+    with ThreadPoolExecutor(4) as threads:
+        assert len(list(threads.map(lambda _: read(tmp_path / "a.npz"), range(4)))) == 4
+    assert max(most) == 1
