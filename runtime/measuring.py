@@ -287,7 +287,13 @@ class _Asker:
     def _on_done(
         self, request: Request, row: Floats | None, failure: Failure | None, facts: BatchFacts
     ) -> None:
-        self._fail(failure or Failure.FAILED)
+        if row is None:
+            self._fail(failure or Failure.FAILED)
+            return
+        self.answered += 1
+        self._open -= 1
+        row.tolist()
+        self._after()
 
     def _fail(self, failure: Failure) -> None:
         self._open -= 1
