@@ -148,6 +148,7 @@ def make_inference(
     *,
     max_batch: int = 64,
     inline: bool = True,
+    inline_below_ns: int | None = None,
     deadline: str = "1s",
 ) -> Inference:
     """Make an inference with one model on the processor, on the loop thread or on a thread."""
@@ -160,7 +161,8 @@ def make_inference(
             "deadline": deadline,
         }
     )
-    limit_ns = InferenceConfig().inline_below if inline else 0
+    limit_ns = InferenceConfig().inline_below if inline_below_ns is None else inline_below_ns
+    limit_ns = limit_ns if inline else 0
     config = InferenceConfig(inline_below=limit_ns)
     return Inference(config, [model], [bundle], gather=gather, on_answer=on_answer)
 
