@@ -225,6 +225,7 @@ class DeviceThread:
         self._clock = clock
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         self._jobs: deque[Job] = deque()
+        self._abandoned = 0
         self._progress_ns = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._events: ExecutorEvents | None = None
@@ -312,6 +313,7 @@ class DeviceThread:
         self._jobs.clear()
         for job in jobs:
             job.abandoned = True
+        self._abandoned += len(jobs)
         self.lost = True
         self.hangs += 1
         if self._events is not None:
@@ -324,7 +326,10 @@ class DeviceThread:
         if not job.abandoned:
             self._jobs.popleft()
             self._events.on_finish(job)
-        elif self.lost:
+            return
+        self._abandoned -= 1
+        # The second may have begun before it was given up: its buffers are in use until it is back.
+        if self.lost and not self._abandoned:
             self.lost = False
             self._events.on_return()
 

@@ -338,3 +338,31 @@ def test_every_request_that_a_lane_took_is_counted_once(
         assert counts.asked == counts.answered + sum(counts.failures.values()) == 8
 
     asyncio.run(main())
+
+
+def test_a_device_is_not_back_before_all_it_was_given_up_with_is() -> None:
+    gates = threading.Event(), threading.Event()
+    model = SumModel((1,), before_run=lambda _: waiting_for(gates[len(model.runs) - 1])(1))
+    device = DeviceThread("npu")
+
+    async def main() -> None:
+        rig = make_rig(time.monotonic_ns, device)
+        rig.lane.start(asyncio.get_running_loop())
+        rig.lane.attach(0, model)
+        for value in (1.0, 2.0):
+            rig.ask(time.monotonic_ns() + 10_000 * MS, value)
+            rig.lane.pump()
+        gates[0].set()
+        limit_s = time.monotonic() + DEADLINE_S
+        while len(model.runs) < 2 and time.monotonic() < limit_s:
+            time.sleep(0.001)  # noqa: ASYNC251  # the loop must not hear that the first is done
+        device._lose()
+        await asyncio.sleep(0.05)
+        assert rig.lane.lost
+        gates[1].set()
+        await until(lambda: not rig.lane.lost)
+        assert rig.health == ["lost", "returned"]
+        assert len(rig.done) == 2
+        assert await rig.lane.close(DEADLINE_S)
+
+    asyncio.run(main())
