@@ -319,7 +319,8 @@ class Lane:
             return False
         hosted = self._hosted[plan.model]
         inline = not self._executor.threaded
-        inline = inline or hosted.fits_inline(plan.bucket, self._inline_below_ns)
+        if not inline and not hosted.in_flight:  # else the thread may be at the same buffers
+            inline = hosted.fits_inline(plan.bucket, self._inline_below_ns)
         job = Job(hosted, plan.batch, plan.bucket, 0 if inline else hosted.slot)
         if not self._load(job):
             return True

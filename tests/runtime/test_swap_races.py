@@ -366,3 +366,26 @@ def test_a_device_is_not_back_before_all_it_was_given_up_with_is() -> None:
         assert await rig.lane.close(DEADLINE_S)
 
     asyncio.run(main())
+
+
+def test_a_model_that_becomes_fast_keeps_off_the_buffers_its_thread_is_at() -> None:
+    gate = threading.Event()
+
+    def wait(_: int) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            gate.wait(DEADLINE_S)
+
+    async def main() -> None:
+        rig = make_rig(time.monotonic_ns, DeviceThread("npu"), inline_below_ns=50 * MS)
+        rig.lane.start(asyncio.get_running_loop())
+        rig.lane.attach(0, SumModel((1,), before_run=wait))
+        for value in (1.0, 2.0):
+            rig.ask(time.monotonic_ns() + 10_000 * MS, value)
+            rig.lane.pump()
+            rig.lane._hosted[0].inline = True
+        gate.set()
+        await until(lambda: len(rig.done) == 2)
+        assert rig.sums() == [SHAPE.window * SHAPE.features, 2.0 * SHAPE.window * SHAPE.features]
+        assert await rig.lane.close(DEADLINE_S)
+
+    asyncio.run(main())
