@@ -143,6 +143,9 @@ class Engine:
         stack.callback(pipeline.host.stop)
         await self.stream.start()
         stack.push_async_callback(self.stream.stop)
+        if self._models is not None:
+            # Sooner than strategies and stream, which are to see the last answers.
+            stack.push_async_callback(self._models.stop)
         gc.collect()
         gc.freeze()
         self._start_tasks(stack)

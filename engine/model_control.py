@@ -40,6 +40,7 @@ class ModelControl:
         self._on_fault = on_fault
         self._pipeline: Pipeline | None = None
         self._busy = False
+        self._stopped = False
         self.inference: Inference
 
     def infer(self, blueprint: Blueprint, gather: WindowGatherer) -> Asking:
@@ -70,8 +71,10 @@ class ModelControl:
         await self.inference.start()
 
     async def stop(self) -> None:
-        """Answer what still waits, and give the devices back."""
-        await self.inference.stop()
+        """Answer what still waits, and give the devices back; once, however often it is called."""
+        if not self._stopped:
+            self._stopped = True
+            await self.inference.stop()
 
     def status(self) -> Mapping[str, Any]:
         """Return what serves, and how, by model."""

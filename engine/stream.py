@@ -25,6 +25,7 @@ from engine.stream_protocol import StreamCore
 from engine.stream_ring import SignalEntry, SignalRing, make_entry
 from engine.stream_session import Session, StallMeter
 
+_log = logging.getLogger(__name__)
 TOO_BIG: Final = 1009
 """Close code of the WebSocket library for a message above ``max_message_bytes``."""
 NS_PER_S: Final = 1_000_000_000
@@ -192,6 +193,9 @@ class SignalStream:
             answer(Operated(message.id, "", dict(await self._operate(message))))
         except HeqisError as error:
             answer(Operated(message.id, str(error), {}))
+        except Exception as error:  # noqa: BLE001 - the operator waits for an answer
+            _log.critical("a command failed", exc_info=True)
+            answer(Operated(message.id, f"the engine failed: {type(error).__name__}: {error}", {}))
 
     async def _listen(self) -> Server:
         config = self._config

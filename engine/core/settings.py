@@ -24,9 +24,7 @@ def parse_duration_ns(value: object) -> int:
     """
     if isinstance(value, int) and not isinstance(value, bool):
         if 0 < value < _LEAST_BARE_NS:
-            raise ValueError(
-                f'{value} without a unit is nanoseconds; write "{value}s"'
-            )
+            raise ValueError(f'{value} without a unit is nanoseconds; write "{value}s"')
         return value
     if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
         return round(float(match[1]) * _UNITS_NS[match[2]])

@@ -14,8 +14,10 @@ from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 
 from engine.core.errors import StreamError
+from engine.journal import Journal
 from engine.stream import Health, SignalStream
-from engine.stream_config import StreamConfig, is_loopback
+from engine.stream_config import JournalConfig, StreamConfig, is_loopback
+from engine.stream_messages import Operate, encode
 
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -355,3 +357,24 @@ def test_loopback_hosts_are_known() -> None:
 def test_a_lag_longer_than_the_ring_is_refused() -> None:
     with pytest.raises(ValidationError, match="max_lag"):
         StreamConfig(ring_signals=10, max_lag=11)
+
+
+@pytest.mark.parametrize("error", [StreamError("it cannot be"), OSError("disk gone")])
+def test_a_command_that_fails_in_any_way_is_answered(error: Exception, tmp_path: Path) -> None:
+    async def operate(message: Operate) -> dict[str, Any]:
+        raise error
+
+    async def work() -> None:
+        async with Journal(tmp_path / "j.db", JournalConfig()) as journal:
+            config = StreamConfig(port=0)
+            epoch = journal.epoch
+            stream = SignalStream(config, epoch=epoch, next_seq=1, store=journal, operate=operate)
+            async with stream, connect(f"ws://127.0.0.1:{stream.port}") as client:
+                await client.send(encode(Operate("model_swap", "m", "/b", "7")), text=True)
+                answer = orjson.loads(await client.recv())
+                while answer["type"] != "operated":
+                    answer = orjson.loads(await client.recv())
+                assert answer["id"] == "7"
+                assert str(error) in answer["problem"]
+
+    run(work)
