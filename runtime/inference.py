@@ -21,7 +21,8 @@ from runtime.config import InferenceConfig, ModelConfig
 from runtime.direct import DirectInference
 from runtime.executors import Job
 from runtime.faults import Fault
-from runtime.lane import BatchFacts, Lane
+from runtime.lane import Lane
+from runtime.lane_answers import BatchFacts
 from runtime.lanes import Lanes
 from runtime.opinions import SecondAnswers
 from runtime.placement import Outcome, Standing

@@ -6,10 +6,9 @@ batches over and answers. One scheduler a device over all its models. The loop t
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 
 from engine.core.errors import DeviceError
@@ -18,12 +17,20 @@ from latency.histogram import StageHistograms
 from latency.stages import MODEL_STAGES
 from runtime.executors import DEPTH, Clock, Executor, Inline, Job
 from runtime.hosted import LONGEST_INLINE_NS, HostedModel, ModelCounts
+from runtime.lane_answers import (
+    LOST,
+    RETURNED,
+    BatchFacts,
+    Gather,
+    OnDone,
+    OnHealth,
+    OnRows,
+    no_health,
+)
 from runtime.latency_model import LatencyModel
 from runtime.planner import Plan, Planner
 from runtime.request_queue import Request
 
-LOST: Final = "lost"
-RETURNED: Final = "returned"
 _INLINE_OVERHEAD_NS: Final = 10_000
 _THREAD_OVERHEAD_NS: Final = 50_000
 """What a batch costs beside its run, where many small ones are weighed against a large one."""
@@ -31,40 +38,6 @@ _HOP_WEIGHT: Final = 1 / 16
 _LONGEST_HOP_NS: Final = 1_000_000
 _NS_PER_S: Final = 1_000_000_000
 _FLOAT32: Final = np.dtype(np.float32)
-
-
-class BatchFacts(msgspec.Struct, frozen=True, gc=False):
-    """How one request was served.
-
-    Attributes:
-        batch: Requests in its batch; 0 if it was in none.
-        bucket: Rows computed.
-        queue_ns: From its submission to the start of the run, or to its failure.
-        service_ns: The run.
-        device: Which.
-    """
-
-    batch: int
-    bucket: int
-    queue_ns: int
-    service_ns: int
-    device: str
-
-
-Gather = Callable[[int, list[Request], Floats], Sequence[bool]]
-"""Fills the first rows of the buffer, float32 (bucket, W, F), with the windows of these requests
-of a model; says for each whether its window was still there."""
-OnDone = Callable[[Request, Floats | None, Failure | None, BatchFacts], None]
-"""Takes a request's answer: its row, float32 (O,), valid during the call, or why there is none."""
-OnRows = Callable[[list[Request], Floats, Job], None]
-"""Takes the answers of a whole batch at once: requests, their rows first in float32 (N, O), valid
-during the call, and how the batch went."""
-OnHealth = Callable[[str, str], None]
-"""Hears of a device, by name, that it is ``lost`` or has ``returned``."""
-
-
-def no_health(device: str, event: str) -> None:
-    """Hear and forget."""
 
 
 class Lane:
@@ -371,6 +344,7 @@ class Lane:
             self._free_ns = 0
             hop_ns = now_ns - job.handed_ns - (job.finished_ns - job.started_ns)
             self.hop_ns += (min(hop_ns, _LONGEST_HOP_NS) - self.hop_ns) * _HOP_WEIGHT
+            job.hosted.queue.overhead_ns = max(_THREAD_OVERHEAD_NS, int(self.hop_ns))
 
     def _deliver(self, job: Job, rows: Floats | None, now_ns: int) -> None:
         """Answer a batch that ran; a row that came after its deadline is nobody's."""

@@ -12,7 +12,8 @@ from runtime.config import InferenceConfig
 from runtime.direct import finite_rows
 from runtime.executors import DeviceThread
 from runtime.faults import Fault, FaultSwitch, FaultyModel
-from runtime.lane import Lane, OnDone, OnRows
+from runtime.lane import Lane
+from runtime.lane_answers import OnDone, OnRows
 from runtime.loading import is_host
 from runtime.planner import Planner
 from runtime.request_queue import Request

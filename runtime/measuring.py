@@ -21,7 +21,8 @@ from engine.core.models import Backend, Failure, Floats, LoadedModel, LoadOption
 from runtime.bundle import Bundle
 from runtime.config import InferenceConfig
 from runtime.executors import DeviceThread, Job, learn_latency
-from runtime.lane import BatchFacts, Lane
+from runtime.lane import Lane
+from runtime.lane_answers import BatchFacts
 from runtime.loading import buckets_of, is_host
 from runtime.parity import check_loaded
 from runtime.planner import Planner

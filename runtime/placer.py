@@ -12,7 +12,7 @@ from engine.core.models import Failure, Floats
 from runtime.asking import ModelEvent, OnEvent
 from runtime.bundle import Bundle
 from runtime.config import InferenceConfig, ModelConfig
-from runtime.lane import LOST
+from runtime.lane_answers import LOST
 from runtime.lanes import Lanes
 from runtime.loading import HOST, Loader
 from runtime.opinions import Opinions

@@ -9,7 +9,8 @@ import numpy as np
 from engine.core.errors import DeviceError
 from engine.core.models import Failure, Floats, ModelShape, Precision
 from runtime.executors import Executor, Inline
-from runtime.lane import BatchFacts, Lane
+from runtime.lane import Lane
+from runtime.lane_answers import BatchFacts
 from runtime.planner import Planner
 from runtime.request_queue import Request
 

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from engine.core.models import Failure, Floats
 from runtime.executors import DeviceThread
-from runtime.lane import BatchFacts, Lane
+from runtime.lane import Lane
+from runtime.lane_answers import BatchFacts
 from runtime.latency_model import LatencyModel
 from runtime.planner import Planner
 from runtime.prepared import PreparedModel

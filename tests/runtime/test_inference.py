@@ -404,7 +404,7 @@ def test_whatever_breaks_and_is_swapped_every_request_gets_exactly_one_answer(
 
 def test_a_device_slow_to_load_keeps_nobody_waiting_and_joins_when_ready(bundle: Bundle) -> None:
     pytest.importorskip("openvino", reason="the device that is slow to load")
-    shared = THREADED.model_copy(update={"start_wait": 100 * MS})
+    shared = THREADED.model_copy(update={"start_wait": 1_500 * MS})
     rig = Rig(shared, [bundle], [config(bundle, "openvino@cpu", "cpu", check_share=0.5)])
 
     async def main() -> None:

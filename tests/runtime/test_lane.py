@@ -13,7 +13,8 @@ from engine.core.errors import DeviceError
 from engine.core.models import Failure, Floats, LoadOptions
 from runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from runtime.executors import Inline
-from runtime.lane import BatchFacts, Lane
+from runtime.lane import Lane
+from runtime.lane_answers import BatchFacts
 from runtime.planner import Planner
 from runtime.request_queue import Request
 

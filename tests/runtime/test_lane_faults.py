@@ -19,7 +19,8 @@ from engine.core.models import Failure, Floats, LoadOptions
 from latency.stall import LoopWatch, StallMeter
 from runtime.backends.onnxruntime_backend import OnnxRuntimeBackend
 from runtime.executors import DeviceThread, Job, learn_latency
-from runtime.lane import LOST, RETURNED, BatchFacts, Lane
+from runtime.lane import Lane
+from runtime.lane_answers import LOST, RETURNED, BatchFacts
 from runtime.planner import Planner
 from runtime.request_queue import Request
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ async def on_schedule(begin: Begin, rate: float, seconds: float, seed: int) -> l
         now_ns = time.monotonic_ns()
         while begun < len(due) and due[begun] <= now_ns:
             due_ns, begun = due[begun], begun + 1
-            begin(begun, lambda due_ns=due_ns: finish(due_ns))
+            begin(begun, partial(finish, due_ns))
 
     ticker = start_ticker(times_ns)
     try:

@@ -74,7 +74,7 @@ def main() -> None:
     )  # fmt: skip
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": port})
-        handle = serve.run(Scores.bind(OPTIONS["model"]))
+        handle = serve.run(Scores.bind(OPTIONS["model"]))  # type: ignore[attr-defined] # the decorator's
         found = run_loop(measured(handle, port))
         serve.shutdown()
     finally:
