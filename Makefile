@@ -42,7 +42,7 @@ fix: $(VENV)/.dev  ## format, and mend what a tool can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)-bench/.done  ## measure against the peers, and write docs/benchmarks.md
+bench: $(VENV)-bench/.done $(VENV)-bench-serving/.done  ## measure against the peers, and write docs/benchmarks.md
 	$(VENV)-bench/bin/python tests/bench/run.py --write docs/benchmarks.md
 
 torch: $(VENV)/.torch  ## install PyTorch, for training and for the tests of it
@@ -52,7 +52,7 @@ $(VENV)/.torch: $(VENV)/.dev
 	@touch $@
 
 clean:  ## remove what was made, the virtual environment too
-	rm -rf $(VENV) $(VENV)-bench var build dist .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-bench-serving var build dist .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -rf .import_linter_cache *.egg-info
 	find $(ROOMS) tests -name __pycache__ -prune -exec rm -rf {} +
 
@@ -61,6 +61,7 @@ lock: $(VENV)/.dev  ## resolve the loose bounds anew into the locks
 	$(COMPILE) pyproject.toml -o requirements.lock
 	$(COMPILE) pyproject.toml --extra dev $(BACKENDS) -c requirements.lock -o requirements-dev.lock
 	$(COMPILE) pyproject.toml --extra bench -o requirements-bench.lock
+	$(COMPILE) pyproject.toml --extra bench-serving -o requirements-bench-serving.lock
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"HEQIS needs Python 3.11 to 3.13, and $(PYTHON) is {v.major}.{v.minor}: make PYTHON=python3.12 …")'
@@ -80,4 +81,10 @@ $(VENV)-bench/.done: requirements-bench.lock pyproject.toml | $(VENV)/bin/pip
 	$(PYTHON) -m venv $(VENV)-bench
 	$(VENV)-bench/bin/pip install -q --disable-pip-version-check -r requirements-bench.lock
 	$(VENV)-bench/bin/pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)-bench-serving/.done: requirements-bench-serving.lock pyproject.toml | $(VENV)/bin/pip
+	$(PYTHON) -m venv $(VENV)-bench-serving
+	$(VENV)-bench-serving/bin/pip install -q --disable-pip-version-check -r requirements-bench-serving.lock
+	$(VENV)-bench-serving/bin/pip install -q --disable-pip-version-check --no-deps -e .
 	@touch $@
