@@ -139,6 +139,7 @@ def build_pipeline(
         clock=clock,
         histograms=histograms,
         stream=stream,
+        late=bool(blueprint.models),
     )
     desk = None
     if blueprint.models:

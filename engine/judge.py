@@ -68,6 +68,7 @@ class Judge:
         clock: What time it is.
         histograms: Gets the stages gate, publish and total.
         stream: Epoch of the signal stream and the sequence number of the next signal.
+        late: Candidates may come after those of later ticks, as those do that wait for scores.
 
     Attributes:
         symbols: The instruments' symbols by id.
@@ -86,6 +87,7 @@ class Judge:
         clock: Clock,
         histograms: StageHistograms,
         stream: tuple[int, int] = (0, 1),
+        late: bool = False,
     ) -> None:
         self.gate = gate
         self.strategies = list(strategies)
@@ -99,6 +101,7 @@ class Judge:
         self.refused = 0
         self.void = 0
         self._ids: dict[tuple[int, int], SignalIds] = {}
+        self._late = late
         self._tick = (-1, -1)
         self._proposed: dict[SignalIds, int] = {}
         self._ticks: OrderedDict[tuple[int, int], dict[SignalIds, int]] = OrderedDict()
@@ -176,17 +179,17 @@ class Judge:
         self.refused += 1
         self.sink.on_refusal(
             Refusal(
-                id=identity,
-                instrument=self.symbols[candidate.instrument],
-                strategy=self.strategies[candidate.strategy].name,
-                side=SIDES.get(candidate.side, "NONE"),
-                gate=why[0],
-                reason=why[1],
-                tick_epoch=origin[0],
-                tick_seq=origin[1],
-                ts_event=candidate.ts_event,
-                ts_refused=now,
-                detail=why[2],
+                identity,
+                self.symbols[candidate.instrument],
+                self.strategies[candidate.strategy].name,
+                SIDES.get(candidate.side, "NONE"),
+                why[0],  # gate
+                why[1],  # reason
+                origin[0],  # tick_epoch
+                origin[1],  # tick_seq
+                candidate.ts_event,
+                now,  # ts_refused
+                why[2],  # detail
             )
         )
 
@@ -229,7 +232,10 @@ class Judge:
         """Return the id of a proposal; the second of a strategy on one tick has its own."""
         if tick != self._tick:
             self._tick = tick
-            self._proposed = self._proposals_on(tick)
+            if self._late:
+                self._proposed = self._proposals_on(tick)
+            else:
+                self._proposed.clear()
         ids = self._ids_of(candidate)
         further = self._proposed.get(ids, 0)
         self._proposed[ids] = further + 1

@@ -16,6 +16,7 @@ from engine.core.models import Failure, Floats, LoadedModel
 from latency.histogram import StageHistograms
 from latency.stages import MODEL_STAGES
 from runtime.executors import DEPTH, Clock, Executor, Inline, Job
+from runtime.hop import Hop
 from runtime.hosted import LONGEST_INLINE_NS, HostedModel, ModelCounts
 from runtime.lane_answers import (
     LOST,
@@ -34,8 +35,6 @@ from runtime.request_queue import Request
 _INLINE_OVERHEAD_NS: Final = 10_000
 _THREAD_OVERHEAD_NS: Final = 50_000
 """What a batch costs beside its run, where many small ones are weighed against a large one."""
-_HOP_WEIGHT: Final = 1 / 16
-_LONGEST_HOP_NS: Final = 1_000_000
 _NS_PER_S: Final = 1_000_000_000
 _FLOAT32: Final = np.dtype(np.float32)
 
@@ -50,7 +49,7 @@ class Lane:
     Attributes:
         device: Its name.
         planner: The policy and its counters.
-        hop_ns: What handing a batch over and getting it back costs beside its run, a moving mean.
+        hop: What handing a batch over and getting it back costs beside its run.
 
     Args:
         device: As above.
@@ -81,7 +80,7 @@ class Lane:
     ) -> None:
         self.device = device
         self.planner = planner
-        self.hop_ns = 0.0
+        self.hop = Hop()
         self._executor = executor
         self._inline = Inline(clock)
         self._inline.start(None, self)
@@ -265,12 +264,13 @@ class Lane:
         if executor.calls or executor.lost:
             return self._step_inline(now_ns)
         if not executor.in_flight:
-            return self._begin(self.planner.plan(now_ns, now_ns + int(self.hop_ns)))
+            return self._begin(self.planner.plan(now_ns, now_ns + self.hop.allowance_ns()))
         if self._step_inline(now_ns):
             return True
         if executor.in_flight >= DEPTH or not self.planner.has_full():
             return False
-        start_ns = max(now_ns, self._free_ns)
+        # Behind another batch only the way back is still to come.
+        start_ns = max(now_ns, self._free_ns) + self.hop.allowance_ns(0.5)
         return self._begin(self.planner.plan(now_ns, start_ns, full_only=True))
 
     def _step_inline(self, now_ns: int) -> bool:
@@ -342,9 +342,8 @@ class Lane:
     def _note_hop(self, now_ns: int, job: Job) -> None:
         if not self._executor.in_flight:
             self._free_ns = 0
-            hop_ns = now_ns - job.handed_ns - (job.finished_ns - job.started_ns)
-            self.hop_ns += (min(hop_ns, _LONGEST_HOP_NS) - self.hop_ns) * _HOP_WEIGHT
-            job.hosted.queue.overhead_ns = max(_THREAD_OVERHEAD_NS, int(self.hop_ns))
+            self.hop.note(now_ns - job.handed_ns - (job.finished_ns - job.started_ns))
+            job.hosted.queue.overhead_ns = max(_THREAD_OVERHEAD_NS, int(self.hop.mean_ns))
 
     def _deliver(self, job: Job, rows: Floats | None, now_ns: int) -> None:
         """Answer a batch that ran; a row that came after its deadline is nobody's."""

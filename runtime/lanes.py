@@ -160,7 +160,7 @@ class Lanes:
             "queued": planner.queued,
             "refused_full": planner.refused_full,
             "refused_late": planner.refused_late,
-            "hop_ns": int(lane.hop_ns),
+            "hop_ns": int(lane.hop.mean_ns),
             "models": lane.counts(),
         }
 

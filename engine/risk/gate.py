@@ -69,6 +69,7 @@ class RiskGate:
         self._gap_everywhere: int | None = None
         self._gaps: dict[int, int] = {}
         self._situation = Situation(self.bookings, config.state)
+        self._checked: Candidate | None = None
         self.define(instruments)
 
     @property
@@ -126,6 +127,7 @@ class RiskGate:
             return Verdict(Reason.DATA_NAN, Gate.DATA, unknown)
         situation = self._situation
         situation.day = day
+        self._checked = candidate
         situation.valid_until_ns = valid_until_ns
         situation.now_wall_ns = now_wall_ns
         situation.gap_ts_recv = self._gaps.get(candidate.instrument, self._gap_everywhere)
@@ -142,7 +144,7 @@ class RiskGate:
         Raises:
             LookupError: its instrument is not defined.
         """
-        day = self._day_of(candidate)
+        day = self._situation.day if candidate is self._checked else self._day_of(candidate)
         if day is None:
             raise LookupError(f"instrument {candidate.instrument} is not defined")
         self.bookings.book(candidate, long_only=day.long_only)

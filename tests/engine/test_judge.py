@@ -25,6 +25,7 @@ def judge_and_candidate() -> tuple[Judge, Refusals, Candidate]:
     ticks = market_ticks(200)
     pipeline.run_ticks(ticks, origins_of(len(ticks)), 0, len(ticks))
     pipeline.judge.sink = sink = Refusals()
+    pipeline.judge._late = True
     (candidate,) = candidates_of(pipeline.kernel.candidate_bytes, 1)
     return pipeline.judge, sink, candidate
 
