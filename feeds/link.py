@@ -73,6 +73,13 @@ class TickReceiver:
         self._socket.setsockopt(zmq.LINGER, 0)
         _set_heartbeat(self._socket)
         self._monitor: zmq.Socket[bytes] = self._socket.get_monitor_socket(_MONITOR_EVENTS)
+        buffer = np.zeros(slots * _SLOT_BYTES, np.uint8)
+        self._wire = buffer.view()
+        self._wire.flags.writeable = False
+        self._offsets = np.arange(slots, dtype=np.int64) * _SLOT_BYTES
+        self._lengths = np.zeros(slots, np.int64)
+        # Before peers can connect: the first call of a machine compiles it.
+        self._receive = make_receive(self._socket, buffer, self._lengths)
         try:
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:
@@ -80,12 +87,6 @@ class TickReceiver:
             raise LinkError(f"cannot listen for ticks on {endpoint}: {error}") from error
         self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         """The endpoint with its real port."""
-        buffer = np.zeros(slots * _SLOT_BYTES, np.uint8)
-        self._wire = buffer.view()
-        self._wire.flags.writeable = False
-        self._offsets = np.arange(slots, dtype=np.int64) * _SLOT_BYTES
-        self._lengths = np.zeros(slots, np.int64)
-        self._receive = make_receive(self._socket, buffer, self._lengths)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_burst: OnBurst | None = None
         self._again = False

@@ -239,6 +239,8 @@ async def _record_until(
         if recording is not None:
             recording.define(instruments)
 
+    # The first decoder of a machine is compiled, for longer than a gateway's ring may last.
+    BurstDecoder(0).warm_up()
     receiver = TickReceiver(link.data, slots=link.slots, hwm=link.receive_hwm)
     try:
         async with ControlClient(link, name="record", on_instruments=on_instruments) as client:
