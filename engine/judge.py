@@ -25,7 +25,7 @@ GATES_PASSED: Final = tuple(gate.value for gate in Gate)
 MODEL_GATE: Final = "model"
 """What stands for the gate in a refusal for want of a score."""
 
-COUNTED_TICKS: Final = 4096
+COUNTED_TICKS: Final = 1024
 """Newest ticks whose proposals are counted: a score may come after the proposals of later ticks."""
 
 Origin = tuple[int, ...]
