@@ -111,6 +111,7 @@ def test_garbage_on_the_link_is_counted_and_left_out(tmp_path: Path) -> None:
     async def main() -> None:
         with zmq.Context() as context, context.socket(zmq.PUSH) as stranger:
             stranger.linger = 0
+            stranger.immediate = True  # sent is what a connection took
             stranger.connect(link.data)
             recording = asyncio.create_task(record(link, log, RecordLimits(ticks=2000)))
             sent = 0
