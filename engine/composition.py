@@ -11,6 +11,7 @@ from engine.config import Config
 from engine.core.errors import ConfigError, PluginError
 from engine.core.ports import Clock, SignalSink
 from engine.core.records import INSTRUMENT
+from engine.core.suggest import did_you_mean, known_names
 from engine.judge import Judge, StrategyFacts
 from engine.model_desk import Asking, ModelDesk, Reading, WindowGatherer
 from engine.model_setup import SetModel, model_of, normalise, open_models, reading_of, told_of
@@ -85,7 +86,8 @@ def resolve(config: Config) -> Blueprint:
     for entry, _ in python:
         if entry.on not in clocks:
             key = f"strategies.{entry.name}.on"
-            raise ConfigError("configuration", key, entry.on, f"clocks are: {', '.join(clocks)}")
+            expected = known_names("clocks", clocks, entry.on)
+            raise ConfigError("configuration", key, entry.on, expected)
     return Blueprint(config, plan, rules, python, _rulebook(config), models)
 
 
@@ -210,14 +212,13 @@ def _make_strategy(entry: StrategyConfig, registry: Registry) -> Strategy:
     made = registry.strategies.get(entry.strategy or "")
     key = f"strategies.{entry.name}"
     if made is None:
-        known = ", ".join(sorted(registry.strategies)) or "none"
-        raise ConfigError(
-            "configuration", f"{key}.strategy", entry.strategy, f"Python strategies are: {known}"
-        )
+        expected = known_names("Python strategies", sorted(registry.strategies), entry.strategy)
+        raise ConfigError("configuration", f"{key}.strategy", entry.strategy, expected)
     unknown = sorted(set(entry.params) - set(made.defaults))
     if unknown:
-        allowed = ", ".join(made.defaults) or "none"
-        raise ConfigError("configuration", f"{key}.params", unknown[0], f"it takes: {allowed}")
+        hint = did_you_mean(unknown[0], made.defaults)
+        expected = f"{hint}it takes: {', '.join(made.defaults) or 'none'}"
+        raise ConfigError("configuration", f"{key}.params", unknown[0], expected)
     try:
         return made(entry.params)
     except (TypeError, ValueError, KeyError, ArithmeticError) as error:

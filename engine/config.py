@@ -6,7 +6,6 @@ TOML, else as text. Relative paths of plugins and of model bundles are relative 
 names them; all other paths to the working directory.
 """
 
-import difflib
 import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +18,7 @@ from pydantic_core import ErrorDetails
 from engine.core.errors import ConfigError
 from engine.core.records import MAX_FRAME_RECORDS, MAX_INSTRUMENTS
 from engine.core.settings import DurationNs, Settings
+from engine.core.suggest import did_you_mean
 from engine.risk.config import RiskConfig
 from engine.stream_config import JournalConfig, StreamConfig
 from feeds.config import GatewayConfig, LinkConfig
@@ -232,9 +232,7 @@ def _expected(error: ErrorDetails) -> str:
         return error["msg"].removeprefix("Value error, ")
     key = str(error["loc"][-1])
     allowed = _allowed_keys(Config, error["loc"][:-1])
-    close = difflib.get_close_matches(key, allowed, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"unknown key; {hint}keys allowed here: {', '.join(allowed)}"
+    return f"unknown key; {did_you_mean(key, allowed)}keys allowed here: {', '.join(allowed)}"
 
 
 def _allowed_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:

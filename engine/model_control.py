@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.composition import Blueprint, refit
 from engine.core.errors import ConfigError, DeviceError, HeqisError
+from engine.core.suggest import known_names
 from engine.model_desk import Asking, WindowGatherer
 from engine.pipeline import Pipeline
 from engine.stream_messages import Operate
@@ -126,8 +127,8 @@ class ModelControl:
     async def _carry_out(self, message: Operate) -> Mapping[str, Any]:
         names = [model.config.name for model in self._blueprint.models]
         if message.model not in names:
-            known = ", ".join(names)
-            raise ConfigError("command", "model", message.model, f"models are: {known}")
+            expected = known_names("models", names, message.model)
+            raise ConfigError("command", "model", message.model, expected)
         path = Path(message.value) if message.value else None
         if message.command == "model_shadow":
             return await self.inference.shadow(message.model, path)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from engine.core.errors import BundleError, ConfigError
+from engine.core.suggest import known_names
 from engine.model_desk import Reading
 from runtime.bundle import Bundle, check_against
 from runtime.config import ModelConfig
@@ -63,7 +64,7 @@ def clock_of(config: ModelConfig, bars: Sequence[BarConfig]) -> Clock:
     if bar is None:
         names = [*SAMPLE_CLOCKS, *(bar.name for bar in bars)]
         key = f"models.{config.name}.on"
-        raise ConfigError("configuration", key, config.on, f"clocks are: {', '.join(names)}")
+        raise ConfigError("configuration", key, config.on, known_names("clocks", names, config.on))
     if bar.interval is not None:
         return Clock(kind="time", interval=f"{bar.interval}ns", price=bar.price)
     return Clock(kind=bar.kind, size=bar.size or 0.0, price=bar.price)
@@ -91,8 +92,8 @@ def model_of(entry: StrategyConfig, models: Sequence[SetModel]) -> SetModel | No
         if model.config.name == name:
             return model
     key = f"strategies.{entry.name}.{'model' if entry.model else 'confirm'}"
-    known = ", ".join(model.config.name for model in models) or "none"
-    raise ConfigError("configuration", key, name, f"models are: {known}")
+    known = [model.config.name for model in models]
+    raise ConfigError("configuration", key, name, known_names("models", known, name))
 
 
 def reading_of(entry: StrategyConfig, model: SetModel) -> Reading:

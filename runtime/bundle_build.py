@@ -8,6 +8,7 @@ from typing import Final
 
 from engine.core.errors import CheckFailedError, ConfigError
 from engine.core.models import Backend, ModelFile
+from engine.core.suggest import known_names
 from runtime.builders.options import BuildOptions
 from runtime.bundle import Bundle
 from runtime.bundle_check import FormCheck, check_file
@@ -42,7 +43,7 @@ def find_builder(target: str) -> Build:
     """
     name = "rtx" if target.startswith("rtx:") else target
     if name not in BUILDERS:
-        expected = f"targets are: {', '.join(BUILDERS)}"
+        expected = known_names("targets", BUILDERS, target)
         raise ConfigError("heqis model build", "--target", target, expected)
     build: Build = importlib.import_module(f"runtime.builders.{BUILDERS[name]}").build
     return build

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from engine.core.errors import ConfigError
 from engine.core.models import Backend, DeviceFact
+from engine.core.suggest import known_names
 
 BACKENDS: Final = {
     "tensorrt": ("tensorrt_backend", "TensorRtBackend", ()),
@@ -56,7 +57,7 @@ def backend_named(name: str) -> Backend:
     for backend in every_backend():
         if backend.name == name:
             return backend
-    expected = f"backends are: {', '.join(BACKENDS)}"
+    expected = known_names("backends", BACKENDS, name)
     raise ConfigError("the configuration", "placement", name, expected)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from engine.core.errors import BundleError, ConfigError, DeviceError
 from engine.core.models import Failure, Floats, Score
+from engine.core.suggest import known_names
 from latency.histogram import StageHistograms
 from runtime import hot_swap
 from runtime.asking import Answer, Ask, Gather, ModelEvent, OnAnswer, OnEvent, no_event
@@ -194,11 +195,11 @@ class Inference:
         """
         known = sorted(self._lanes.breakable())
         if device not in known:
-            expected = f"devices in use are: {', '.join(known) or 'none'}"
+            expected = known_names("devices in use", known, device)
             raise ConfigError("command", "device", device, expected)
         faults = [fault.value for fault in Fault]
         if kind is not None and kind not in faults:
-            raise ConfigError("command", "fault", kind, f"faults are: {', '.join(faults)}")
+            raise ConfigError("command", "fault", kind, known_names("faults", faults, kind))
         forms = self._lanes.turn(device, None if kind is None else Fault(kind))
         fields = {"device": device, "fault": kind or "", "forms": forms}
         self._on_event(ModelEvent("model_fault", "", fields))
@@ -208,8 +209,8 @@ class Inference:
         for model in self._models:
             if model.name == name:
                 return model
-        known = ", ".join(model.name for model in self._models) or "none"
-        raise ConfigError("command", "model", name, f"models are: {known}")
+        known = [model.name for model in self._models]
+        raise ConfigError("command", "model", name, known_names("models", known, name))
 
     def _submit(
         self, now_ns: int, ask: Ask, answers: list[Answer | None], place: int

@@ -4,7 +4,6 @@ The structures mirror the file key by key; ``docs/models.md`` is the page for pe
 duplicate keys and values of another type are refused; ``manifest_checks`` judges the rest.
 """
 
-import difflib
 import json
 import re
 from enum import StrEnum
@@ -16,6 +15,7 @@ import msgspec
 from engine.core.errors import BundleError
 from engine.core.models import Precision
 from engine.core.settings import parse_duration_ns
+from engine.core.suggest import did_you_mean
 from runtime.manifest_checks import problems
 
 MANIFEST: Final = "manifest.json"
@@ -255,9 +255,7 @@ def _hint(text: str, steps: list[str]) -> str:
     quoted = _QUOTED.search(text)
     if "unknown field" in text and quoted:
         allowed = list(get_type_hints(_struct_at(steps)))
-        close = difflib.get_close_matches(quoted[1], allowed, n=1)
-        like = f"did you mean {close[0]!r}? " if close else ""
-        return f"; {like}keys here: {', '.join(allowed)}"
+        return f"; {did_you_mean(quoted[1], allowed)}keys here: {', '.join(allowed)}"
     if "Invalid enum value" in text and steps:
         hint = get_type_hints(_struct_at(steps[:-1])).get(steps[-1])
         return f"; one of: {', '.join(_choices(hint))}"

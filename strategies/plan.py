@@ -12,6 +12,7 @@ import numpy as np
 
 from engine.core.errors import ConfigError
 from engine.core.records import BAR
+from engine.core.suggest import known_names
 from strategies.bar_spec import BarSpec
 from strategies.bars import BAR_PARAMS, BAR_STATE
 from strategies.model_spec import MAX_FEATURES, MAX_WINDOW, FeatureColumn, ModelWindow
@@ -135,14 +136,14 @@ class _Planner:
 
     def clock(self, key: str, name: str) -> str:
         if name not in self.clocks:
-            raise ConfigError(self.source, key, name, f"clocks are: {', '.join(self.clocks)}")
+            self.refuse(key, name, known_names("clocks", self.clocks, name))
         return name
 
     def indicator(self, key: str, use: Use, clock: str) -> IndicatorInstance:
         spec = self.registry.indicators.get(use.indicator)
         if spec is None:
-            known = ", ".join(sorted(self.registry.indicators))
-            raise ConfigError(self.source, key, use.indicator, f"indicators are: {known}")
+            known = sorted(self.registry.indicators)
+            self.refuse(key, use.indicator, known_names("indicators", known, use.indicator))
         params = self.params(key, spec.params, use.params)
         clock = self.clock(key, use.on or clock)
         identity = (spec.name, tuple(params.items()), clock)
@@ -175,13 +176,13 @@ class _Planner:
         outputs = instance.spec.outputs
         output = column.output or outputs[0]
         if output not in outputs:
-            self.refuse(f"{key}.output", output, f"outputs are: {', '.join(outputs)}")
+            self.refuse(f"{key}.output", output, known_names("outputs", outputs, output))
         return column, instance, output
 
     def model_number(self, key: str, name: str) -> int:
         names = [model.name for model in self.models]
         if name not in names:
-            self.refuse(key, name, f"models are: {', '.join(names) or 'none'}")
+            self.refuse(key, name, known_names("models", names, name))
         return names.index(name)
 
     def score(self, key: str, request: RuleRequest, index: int) -> RuleInstance:
@@ -197,8 +198,8 @@ class _Planner:
             return self.score(key, request, index)
         spec = self.registry.rules.get(request.rule)
         if spec is None:
-            known = ", ".join(sorted(self.registry.rules))
-            raise ConfigError(self.source, f"{key}.rule", request.rule, f"rules are: {known}")
+            known = sorted(self.registry.rules)
+            self.refuse(f"{key}.rule", request.rule, known_names("rules", known, request.rule))
         params = self.params(f"{key}.params", spec.params, request.params)
         clock = self.clock(f"{key}.on", request.clock)
         inputs = tuple(self.indicator(key, use, clock) for use in spec.uses(params))

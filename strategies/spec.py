@@ -11,6 +11,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from engine.core.suggest import did_you_mean
+
 ParamValue = int | float
 Params = Mapping[str, ParamValue]
 Kernel = Callable[..., Any]
@@ -55,8 +57,9 @@ def resolve_params(declared: Mapping[str, Param], given: Mapping[str, object]) -
     """
     unknown = sorted(set(given) - set(declared))
     if unknown:
+        hint = did_you_mean(unknown[0], declared)
         allowed = ", ".join(declared) or "none"
-        raise ValueError(f"unknown parameter {unknown[0]!r}; it takes: {allowed}")
+        raise ValueError(f"unknown parameter {unknown[0]!r}; {hint}it takes: {allowed}")
     values: dict[str, ParamValue] = {}
     for name, param in declared.items():
         try:

@@ -1,11 +1,10 @@
 """An indicator with its parameters as text: ``rsi(length=14)``."""
 
-import difflib
 import re
-from collections.abc import Iterable
 from typing import Final
 
 from engine.core.errors import ConfigError
+from engine.core.suggest import did_you_mean, known_names
 from strategies.registry import Registry
 from strategies.spec import ParamValue, Use, resolve_params
 
@@ -30,7 +29,7 @@ def parse_use(text: str, registry: Registry, source: str = "indicator") -> Use:
     name, inside = match[1], match[2] or ""
     spec = registry.indicators.get(name)
     if spec is None:
-        expected = f"there is no such indicator{nearest(name, registry.indicators)}"
+        expected = known_names("indicators", sorted(registry.indicators), name)
         raise ConfigError(source, text.strip(), name, expected)
     params: dict[str, ParamValue] = {}
     for part in filter(None, (piece.strip() for piece in inside.split(","))):
@@ -38,26 +37,14 @@ def parse_use(text: str, registry: Registry, source: str = "indicator") -> Use:
         if not equals or key not in spec.params or key in params:
             takes = ", ".join(spec.params) or "no parameters"
             hint = f"it takes, each at most once and as name=number: {takes}"
-            raise ConfigError(source, text.strip(), part, hint + _like(key, spec.params))
+            expected = did_you_mean(key, spec.params) + hint if key not in spec.params else hint
+            raise ConfigError(source, text.strip(), part, expected)
         params[key] = _number(source, text, value)
     try:
         resolve_params(spec.params, params)
     except ValueError as error:
         raise ConfigError(source, text.strip(), inside, str(error)) from None
     return Use(name, params)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean …?`` where a known name is like it, else all known names."""
-    names = sorted(known)
-    return _like(name, names) or f"; there are: {', '.join(names)}"
-
-
-def _like(name: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    close = difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.6)
-    close += [other for other in names if len(name) > 1 and name.lower() in other]
-    return f"; did you mean {' or '.join(dict.fromkeys(close))}?" if close else ""
 
 
 def _number(source: str, text: str, value: str) -> ParamValue:

@@ -9,6 +9,7 @@ from engine.cli.common import AsJson, ConfigFiles, print_json
 from engine.cli.model_live import add_commands
 from engine.core.errors import CheckFailedError, ConfigError, HeqisError
 from engine.core.models import Precision
+from engine.core.suggest import known_names
 
 if TYPE_CHECKING:
     from engine.config import Config
@@ -193,8 +194,8 @@ def _fits(bundle: "Bundle", files: list[Path] | None, name: str | None) -> list[
     config = _load(files)
     entries = [entry for entry in config.models if _is_meant(entry, bundle, name)]
     if not entries:
-        known = ", ".join(entry.name for entry in config.models) or "none"
-        expected = f"no model of the configuration has it; give --model NAME; models are: {known}"
+        known = known_names("models", (entry.name for entry in config.models), name or "")
+        expected = f"no model of the configuration has it; give --model NAME; {known}"
         source = ", ".join(map(str, files))
         raise ConfigError(source, "models", name or str(bundle.path), expected)
     meant = [entry.model_copy(update={"bundle": bundle.path}) for entry in entries]

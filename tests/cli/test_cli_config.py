@@ -23,6 +23,12 @@ DEFAULT = CONFIGS / "default.toml"
 LISTS = ("bars", "strategies")
 """What the reference shows by example; a list has no default entries to agree with."""
 NO_ENVIRONMENT: dict[str, str] = {}
+BUNDLE = CONFIGS.parent / "models" / "demo-tcn"
+TICKING = 'on = "1s"'
+MODEL = (
+    '[[bars]]\nname = "1s"\ninterval = "1s"\n'
+    f'[[models]]\nname = "tcn"\nbundle = "{BUNDLE}"\n{TICKING}\n'
+)
 
 
 def run(*arguments: str) -> str:
@@ -119,7 +125,28 @@ def test_check_notes_what_is_hardly_meant(tmp_path: Path) -> None:
         (
             '[[strategies]]\nname = "a"\nrule = "macd_cros"\non = "1m"\n',
             "strategies.a.rule",
-            "rules are: ",
+            "did you mean 'macd_cross'? rules are: ",
+        ),
+        (
+            '[[strategies]]\nname = "a"\nrule = "macd_cross"\non = "trades"\n',
+            "strategies.a.on",
+            "did you mean 'trade'? clocks are: ",
+        ),
+        (
+            '[[strategies]]\nname = "a"\nstrategy = "Trend"\non = "1m"\n',
+            "strategies.a.strategy",
+            "Python strategies are: ",
+        ),
+        (MODEL.replace(TICKING, 'on = "1ss"'), "models.tcn.on", "did you mean '1s'? clocks are: "),
+        (
+            f'{MODEL}[[strategies]]\nname = "a"\nmodel = "tnc"\n',
+            "strategies.a.model",
+            "did you mean 'tcn'? models are: tcn",
+        ),
+        (
+            f'{MODEL}[[strategies]]\nname = "a"\nrule = "macd_cross"\non = "1s"\nconfirm = "tc"\n',
+            "strategies.a.confirm",
+            "did you mean 'tcn'? models are: tcn",
         ),
         (
             '[[strategies]]\nname = "a"\nrule = "macd_cross"\non = "7m"\n',

@@ -93,7 +93,7 @@ def test_an_indicator_of_ones_own_is_computed(bars: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--indicator", "rsi(lenght=3)"], "did you mean length"),
+        (["--indicator", "rsi(lenght=3)"], "did you mean 'length'"),
         (["--indicator", "vpin"], "vpin needs the columns buy_volume, sell_volume"),
         (["--indicator", "rsi", "--timezone", "Mars/Base"], "--timezone"),
         (["--indicator", "rsi", "--json"], "--json needs -o"),

@@ -143,7 +143,7 @@ def test_check_holds_it_against_the_model_it_is_to_become(
 
 def test_check_names_an_indicator_that_there_is_not(bundle: Bundle, config: Path) -> None:
     edit_manifest(bundle.path, lambda tree: tree["features"][1].update(of="rsj(length=14)"))
-    with pytest.raises(ConfigError, match=r"manifest\.json.*rsj.*did you mean rsi"):
+    with pytest.raises(ConfigError, match=r"manifest\.json.*rsj.*did you mean 'rsi'"):
         run("check", bundle.path, "-c", config)
 
 

@@ -186,7 +186,7 @@ def test_features_written_as_text_are_read_in_order(registry: Registry) -> None:
         FeatureColumn("a", Use("rsi", {"length": 3})),
         FeatureColumn("b", Use("macd"), "signal"),
     )
-    with pytest.raises(ConfigError, match="did you mean rsi") as caught:
+    with pytest.raises(ConfigError, match="did you mean 'rsi'") as caught:
         read_columns([("a", "rsi_", "")], registry, "a manifest")
     assert caught.value.file == "a manifest"
 
@@ -199,7 +199,12 @@ WATCH = Watch("1s", "w", Use("sma"))
     [
         (RuleRequest("a", "macd_crss", "1s"), "strategies.a.rule", "macd_crss", "macd_cross"),
         (RuleRequest("a", "macd_cross", "2s"), "strategies.a.on", "2s", "tick, trade, quote, 1s"),
-        (macd("a", fat=1), "strategies.a.params", {"fat": 1}, "'fat'; it takes: fast, slow"),
+        (
+            macd("a", fat=1),
+            "strategies.a.params",
+            {"fat": 1},
+            "'fat'; did you mean 'fast'? it takes: fast, slow",
+        ),
         (macd("a", fast=0), "strategies.a.params", {"fast": 0}, "'fast': 0 is not within 1 and"),
     ],
 )

@@ -30,10 +30,10 @@ def test_a_use_is_read_as_it_is_written(text: str, use: Use) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("rssi", "did you mean rsi"),
+        ("rssi", "did you mean 'rsi'"),
         ("imbalance", "order_flow_imbalance"),
-        ("qqq", "there are: adx, atr"),
-        ("rsi(lenght=14)", "did you mean length"),
+        ("qqq", "indicators are: adx, atr"),
+        ("rsi(lenght=14)", "did you mean 'length'"),
         ("rsi(14)", "name=number: length"),
         ("rsi(length=)", "is a number"),
         ("rsi(length=x)", "is a number"),
