@@ -7,6 +7,7 @@ names them; all other paths to the working directory.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,11 +22,13 @@ from engine.core.settings import DurationNs, Settings
 from engine.core.suggest import did_you_mean
 from engine.risk.config import RiskConfig
 from engine.stream_config import JournalConfig, StreamConfig
+from engine.supervision_config import BudgetsConfig, SupervisionConfig
 from feeds.config import GatewayConfig, LinkConfig
 from runtime.config import InferenceConfig, ModelList
 from strategies.config import BarConfig, BarList, StrategyConfig, StrategyList
 
 ENV_PREFIX: Final = "HEQIS__"
+_PLAIN: Final = re.compile(r"[A-Za-z0-9][\w.-]*")
 CONFIGS: Final = Path(__file__).resolve().parent.parent / "configs"
 """The configurations that come with the program."""
 
@@ -69,6 +72,8 @@ class Config(Settings):
     risk: RiskConfig = RiskConfig()
     journal: JournalConfig = JournalConfig()
     stream: StreamConfig = StreamConfig()
+    supervision: SupervisionConfig = SupervisionConfig()
+    budgets: BudgetsConfig = BudgetsConfig()
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -125,7 +130,7 @@ def load_with_origins(
     try:
         return Config.model_validate(merged), origins
     except ValidationError as error:
-        raise _as_config_error(error.errors(), origins, default) from None
+        raise _as_config_error(error.errors(), merged, origins, default) from None
 
 
 def origin_of(key: Sequence[str], origins: Mapping[tuple[str, ...], str], default: str) -> str:
@@ -204,22 +209,37 @@ def _merge(
 
 
 def _as_config_error(
-    errors: list[ErrorDetails], origins: Mapping[tuple[str, ...], str], default: str
+    errors: list[ErrorDetails],
+    tree: Mapping[str, Any],
+    origins: Mapping[tuple[str, ...], str],
+    default: str,
 ) -> ConfigError:
     first = errors[0]
     location = tuple(str(part) for part in first["loc"])
-    others = [_dotted(e["loc"]) for e in errors[1:]]
+    others = [_dotted(e["loc"], tree) for e in errors[1:]]
     more = f" (and {len(others)} more: {', '.join(others[:5])})" if others else ""
     return ConfigError(
         origin_of(location, origins, default),
-        _dotted(first["loc"]),
+        _dotted(first["loc"], tree),
         _found(first),
         _expected(first) + more,
     )
 
 
-def _dotted(location: Sequence[int | str]) -> str:
-    return ".".join(str(part) for part in location)
+def _dotted(location: Sequence[int | str], tree: object) -> str:
+    """Return a key's path; an entry of a list goes by its name, where it has a good one."""
+    parts = []
+    for part in location:
+        tree = _inside(tree, part)
+        name = tree.get("name") if isinstance(tree, dict) and isinstance(part, int) else None
+        parts.append(name if isinstance(name, str) and _PLAIN.fullmatch(name) else str(part))
+    return ".".join(parts)
+
+
+def _inside(tree: object, part: int | str) -> object:
+    if isinstance(tree, dict):
+        return tree.get(part)
+    return tree[part] if isinstance(tree, list) and isinstance(part, int) else None
 
 
 def _found(error: ErrorDetails) -> object:

@@ -1,5 +1,6 @@
 """All backends, and which of them serve a device of a placement."""
 
+import re
 from collections.abc import Collection
 from functools import cache
 from importlib import import_module
@@ -7,7 +8,7 @@ from typing import Final, NamedTuple
 
 from engine.core.errors import ConfigError
 from engine.core.models import Backend, DeviceFact
-from engine.core.suggest import known_names
+from engine.core.suggest import did_you_mean, known_names
 
 BACKENDS: Final = {
     "tensorrt": ("tensorrt_backend", "TensorRtBackend", ()),
@@ -25,6 +26,10 @@ BACKENDS: Final = {
 
 SPARE_HOST: Final = "cpu:1"
 """The processor once more, on another thread; ONNX Runtime serves it wherever it serves "cpu"."""
+
+DEVICES: Final = ("cpu", SPARE_HOST, "gpu", "dla:0", "dla:1", "npu")
+"""Devices that a placement may name anywhere, whether this machine has them or not."""
+_DLA: Final = re.compile(r"dla:[0-9]{1,2}")
 
 
 class Candidate(NamedTuple):
@@ -61,6 +66,32 @@ def backend_named(name: str) -> Backend:
     raise ConfigError("the configuration", "placement", name, expected)
 
 
+def check_entry(entry: str) -> str:
+    """Return an entry of a placement that names a device there is somewhere, this machine or not.
+
+    Raises:
+        ValueError: it names another device, or a backend that there is not; names all.
+    """
+    name, at, device = entry.rpartition("@")
+    if at and name not in BACKENDS:
+        swapped = f"did you mean '{device}@{name}'? " if device in BACKENDS else ""
+        backends = known_names("backends", BACKENDS, name)
+        raise ValueError(f"{entry!r}: {swapped}write device or backend@device; {backends}")
+    if not at and device in BACKENDS:
+        raise ValueError(f"{entry!r} is a backend: write a device behind it, as in openvino@cpu")
+    if not _is_device(device):
+        kind = did_you_mean(device.partition(":")[0], DEVICES)
+        raise ValueError(f"{entry!r}: {kind}devices are: {', '.join(DEVICES)}")
+    return entry
+
+
+def _is_device(name: str) -> bool:
+    """Return whether there is such a device; only names never heard of are asked of backends."""
+    if name in DEVICES or _DLA.fullmatch(name):
+        return True
+    return any(name == fact.device for each in every_backend() for fact in each.devices())
+
+
 def find(entry: str, formats: Collection[str]) -> list[Candidate]:
     """Return what may serve an entry of a placement here, the preferred first.
 
@@ -92,15 +123,24 @@ def why_none(entry: str, formats: Collection[str]) -> str:
     Raises:
         ConfigError: the entry names a backend that there is not.
     """
+    return "; ".join(reasons_for_none(entry, formats))
+
+
+def reasons_for_none(entry: str, formats: Collection[str]) -> list[str]:
+    """Return why ``find`` returns nothing for an entry, a short line for each reason; or nothing.
+
+    Raises:
+        ConfigError: the entry names a backend that there is not.
+    """
     if find(entry, formats):
-        return ""
+        return []
     name, at, device = entry.rpartition("@")
     backends = (backend_named(name),) if at else every_backend()
     readers = [each for each in backends if not set(formats).isdisjoint(each.formats)]
     if not readers:
-        return f"{name or 'no backend'} does not read {', '.join(sorted(formats))}"
-    reasons = [f"{each.name}: {each.missing() or f'it has no {device}'}" for each in readers]
-    return "; ".join(reasons)
+        wanted = ", ".join(sorted(set(formats)))
+        return [f"{name} does not read {wanted}" if name else f"no backend reads {wanted}"]
+    return [f"{each.name}: {each.missing() or f'it has no {device}'}" for each in readers]
 
 
 def found_devices() -> list[FoundDevice]:

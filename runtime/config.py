@@ -3,12 +3,25 @@
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from engine.core.settings import DurationNs, Settings
+from runtime.catalog import check_entry
 
 MAX_MODELS: Final = 16
 MAX_BATCH: Final = 1024
+
+
+def _check_entries(entries: tuple[str, ...]) -> tuple[str, ...]:
+    for entry in entries:
+        check_entry(entry)
+    return entries
+
+
+Placement = Annotated[
+    tuple[str, ...], Field(min_length=1, max_length=8), AfterValidator(_check_entries)
+]
+"""Devices in order of preference, ``device`` or ``backend@device``."""
 
 
 class ModelConfig(Settings):
@@ -20,8 +33,8 @@ class ModelConfig(Settings):
     """Directory of the bundle."""
     on: str
     """Clock of its features: a bar's name, or "tick", "trade", "quote"."""
-    placement: Annotated[tuple[str, ...], Field(min_length=1, max_length=8)] = ("cpu",)
-    """Devices in order of preference, ``device`` or ``backend@device``."""
+    placement: Placement = ("cpu",)
+    """Devices in order of preference."""
     deadline: Annotated[DurationNs, Field(gt=0)] = 50 * 10**6
     """How long an answer is worth waiting for; never longer than the signal would be valid."""
     max_batch: Annotated[int, Field(ge=1, le=MAX_BATCH)] = 64

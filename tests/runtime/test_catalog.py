@@ -1,5 +1,6 @@
 """The catalogue finds what serves a device here, in order of preference, and says why not."""
 
+import re
 import subprocess
 import sys
 
@@ -9,10 +10,13 @@ from engine.core.errors import ConfigError
 from engine.core.models import Backend
 from runtime.catalog import (
     BACKENDS,
+    DEVICES,
     backend_named,
+    check_entry,
     every_backend,
     find,
     found_devices,
+    reasons_for_none,
     why_none,
 )
 
@@ -42,11 +46,14 @@ def test_entry_may_name_its_backend() -> None:
 def test_backend_that_reads_no_form_of_the_bundle_is_left_out() -> None:
     assert find("onnxruntime@cpu", ["ncnn"]) == []
     assert why_none("onnxruntime@cpu", ["ncnn"]) == "onnxruntime does not read ncnn"
+    assert why_none("cpu", ["abacus", "abacus"]) == "no backend reads abacus"
 
 
 def test_device_that_is_not_here_is_explained() -> None:
     assert find("dla:9", ["onnx"]) == []
+    assert "onnxruntime: it has no dla:9" in reasons_for_none("dla:9", ["onnx"])
     assert "onnxruntime: it has no dla:9" in why_none("dla:9", ["onnx"])
+    assert reasons_for_none("cpu", ["onnx"]) == []
     assert why_none("cpu", ["onnx"]) == ""
 
 
@@ -55,6 +62,38 @@ def test_unknown_backend_is_an_error_that_names_all() -> None:
         backend_named("tensorflow")
     with pytest.raises(ConfigError, match="'tensorflow'"):
         find("tensorflow@cpu", ["onnx"])
+
+
+@pytest.mark.parametrize("entry", [*DEVICES, "dla:7", "openvino@cpu", "rtx@gpu", "rknn@npu"])
+def test_devices_that_there_are_somewhere_may_be_named(entry: str) -> None:
+    assert check_entry(entry) == entry
+
+
+@pytest.mark.parametrize("backend", every_backend(), ids=lambda backend: backend.name)
+def test_every_device_that_is_found_may_be_named(backend: Backend) -> None:
+    for fact in backend.devices():
+        assert check_entry(f"{backend.name}@{fact.device}")
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ("gpux", "did you mean 'gpu'? devices are: cpu, cpu:1, gpu, dla:0, dla:1, npu"),
+        ("GPU", "did you mean 'gpu'?"),
+        ("gpu:1", "did you mean 'gpu'?"),
+        ("dla", "did you mean 'dla:1' or 'dla:0'?"),
+        ("tpu", "devices are: cpu"),
+        ("", "devices are: cpu"),
+        ("openvin@cpu", "did you mean 'openvino'? backends are: tensorrt, rtx"),
+        ("@cpu", "backends are: "),
+        ("openvino@cpus", "did you mean 'cpu'"),
+        ("cpu@openvino", "did you mean 'openvino@cpu'?"),
+        ("openvino", "is a backend: write a device behind it"),
+    ],
+)
+def test_other_entries_are_told_what_may_stand_there(entry: str, told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        check_entry(entry)
 
 
 def test_every_backend_is_told_with_a_device_or_a_reason() -> None:
