@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 from engine.core.errors import ConfigError
 from engine.core.records import MAX_FRAME_RECORDS, MAX_INSTRUMENTS
 from engine.core.settings import DurationNs, Settings
-from engine.core.suggest import did_you_mean
+from engine.core.suggest import did_you_mean, similar
 from engine.risk.config import RiskConfig
 from engine.stream_config import JournalConfig, StreamConfig
 from engine.supervision_config import BudgetsConfig, SupervisionConfig
@@ -144,8 +144,11 @@ def origin_of(key: Sequence[str], origins: Mapping[tuple[str, ...], str], defaul
 def _read(file: Path) -> dict[str, Any]:
     try:
         tree = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(file, "", None, _missing(file)) from None
     except OSError as error:
-        raise ConfigError(file, "", error.strerror, "give the path of a TOML file") from None
+        problem = f"it cannot be read: {error.strerror}; give the path of a TOML file"
+        raise ConfigError(file, "", None, problem) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(file, "", str(error), "mend the TOML syntax there") from None
     plugins = tree.get("plugins")
@@ -156,6 +159,24 @@ def _read(file: Path) -> dict[str, Any]:
         for key in {"bundle", "shadow"} & set(model if isinstance(model, dict) else ()):
             model[key] = _beside(file, model[key])
     return tree
+
+
+def _missing(file: Path) -> str:
+    """Say that a file is not there, which one may have been meant, and how to get one."""
+    here = file.parent.glob("*.toml") if file.parent.is_dir() else ()
+    names = {path.name: path for path in (*CONFIGS.glob("*.toml"), *here)}
+    like = " or ".join(_shown(names[name]) for name in similar(file.name, names))
+    hint = f"did you mean {like}? " if like else ""
+    return (
+        f"there is no such file; {hint}`heqis config show > {file.name}` writes one with every "
+        f"key, and {_shown(CONFIGS / 'default.toml')} says what each means"
+    )
+
+
+def _shown(path: Path) -> str:
+    """Return a path as one would type it here."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _beside(file: Path, path: Any) -> Any:

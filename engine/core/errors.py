@@ -32,7 +32,7 @@ class ConfigError(UserError):
     Args:
         file: The file, or a description of where the value came from.
         key: Dotted path of the key, "" for the whole file.
-        found: What is there.
+        found: What is there; None for a file that cannot be read at all.
         expected: What may be there, and what to do.
     """
 
@@ -45,6 +45,8 @@ class ConfigError(UserError):
 
     def __str__(self) -> str:
         where = f"{self.file}: {self.key}" if self.key else self.file
+        if not self.key and self.found is None:
+            return f"{where}: {self.expected}"
         return f"{where}: found {self.found!r}; {self.expected}"
 
 

@@ -113,8 +113,25 @@ def test_several_errors_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none\.toml"):
+    with pytest.raises(ConfigError) as caught:
         load_config([tmp_path / "none.toml"], {})
+    told = str(caught.value)
+    assert told.startswith(f"{tmp_path / 'none.toml'}: there is no such file; `heqis config show >")
+    assert str(Path("configs") / "default.toml") in told
+    assert "found" not in told
+
+
+def test_a_file_that_was_meant_is_suggested(tmp_path: Path) -> None:
+    mine = write(tmp_path / "mine.toml", "")
+    with pytest.raises(ConfigError, match=f"did you mean {mine}"):
+        load_config([tmp_path / "mien.toml"], {})
+    with pytest.raises(ConfigError, match=r"did you mean .*demo\.toml"):
+        load_config([tmp_path / "gone" / "demo.toml"], {})
+
+
+def test_a_directory_in_the_place_of_a_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="it cannot be read: Is a directory"):
+        load_config([tmp_path], {})
 
 
 def test_plugins_are_relative_to_the_file_that_names_them(tmp_path: Path) -> None:
