@@ -164,8 +164,8 @@ def _read(file: Path) -> dict[str, Any]:
 def _missing(file: Path) -> str:
     """Say that a file is not there, which one may have been meant, and how to get one."""
     here = file.parent.glob("*.toml") if file.parent.is_dir() else ()
-    names = {path.name: path for path in (*CONFIGS.glob("*.toml"), *here)}
-    like = " or ".join(_shown(names[name]) for name in similar(file.name, names))
+    names = {path.stem: path for path in (*CONFIGS.glob("*.toml"), *here)}
+    like = " or ".join(_shown(names[name]) for name in similar(file.stem, names))
     hint = f"did you mean {like}? " if like else ""
     return (
         f"there is no such file; {hint}`heqis config show > {file.name}` writes one with every "
