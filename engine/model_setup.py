@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from engine.core.errors import BundleError, ConfigError
-from engine.core.suggest import known_names
+from engine.core.suggest import known_names, similar
 from engine.model_desk import Reading
 from runtime.bundle import Bundle, check_against
 from runtime.config import ModelConfig
@@ -42,14 +43,50 @@ def open_models(
 
 
 def _open(config: ModelConfig, bars: Sequence[BarConfig], registry: Registry) -> SetModel:
-    bundle = Bundle.open(config.bundle)
+    key = f"models.{config.name}"
+    bundle = open_bundle(config.bundle, f"{key}.bundle")
     manifest = bundle.manifest
     clock = clock_of(config, bars)
-    check_against(bundle, manifest.features, manifest.window, clock)
+    try:
+        check_against(bundle, manifest.features, manifest.window, clock)
+    except BundleError as error:
+        hint = _clock_hint(f"{key}.on", manifest.clock, bars)
+        raise BundleError(error.file, f"{error.problem}, as {key}.on says; {hint}") from None
     features = [(feature.name, feature.of, feature.output) for feature in manifest.features]
-    source = str(bundle.path / MANIFEST)
-    columns = read_columns(features, registry, source)
+    try:
+        columns = read_columns(features, registry, str(bundle.path / MANIFEST))
+    except ConfigError as error:
+        own = f"{key}.bundle names it; one of your own comes from a file that `plugins` names"
+        raise ConfigError(error.file, error.key, error.found, f"{error.expected}; {own}") from None
     return SetModel(config, bundle, ModelWindow(config.name, config.on, columns, manifest.window))
+
+
+def open_bundle(path: Path, key: str) -> Bundle:
+    """Open a bundle that a configuration names.
+
+    Args:
+        path: Its directory.
+        key: Of the configuration, for errors.
+
+    Raises:
+        BundleError: it cannot be used; names the key, and a bundle there that may have been meant.
+    """
+    try:
+        return Bundle.open(path)
+    except BundleError as error:
+        beside = [other.parent for other in path.parent.glob(f"*/{MANIFEST}")]
+        like = [] if path in beside else similar(path.name, (other.name for other in beside))
+        meant = " or ".join(str(path.parent / name) for name in like)
+        hint = f"; did you mean {meant}?" if meant else ""
+        raise BundleError(error.file, f"{error.problem}; {key} names it{hint}") from None
+
+
+def _clock_hint(key: str, wanted: Clock, bars: Sequence[BarConfig]) -> str:
+    fitting = [name for name in SAMPLE_CLOCKS if wanted.same_as(_sample_clock(name))]
+    fitting += [bar.name for bar in bars if wanted.same_as(_bar_clock(bar))]
+    if fitting:
+        return f'set {key} = "{fitting[0]}"'
+    return f"add [[bars]] of such bars and name them in {key}"
 
 
 def clock_of(config: ModelConfig, bars: Sequence[BarConfig]) -> Clock:
@@ -59,12 +96,20 @@ def clock_of(config: ModelConfig, bars: Sequence[BarConfig]) -> Clock:
         ConfigError: there is no such clock.
     """
     if config.on in SAMPLE_CLOCKS:
-        return Clock(kind=f"every_{config.on}")  # type: ignore[arg-type] # one of the three
+        return _sample_clock(config.on)
     bar = next((bar for bar in bars if bar.name == config.on), None)
     if bar is None:
         names = [*SAMPLE_CLOCKS, *(bar.name for bar in bars)]
         key = f"models.{config.name}.on"
         raise ConfigError("configuration", key, config.on, known_names("clocks", names, config.on))
+    return _bar_clock(bar)
+
+
+def _sample_clock(name: str) -> Clock:
+    return Clock(kind=f"every_{name}")  # type: ignore[arg-type] # one of the three
+
+
+def _bar_clock(bar: BarConfig) -> Clock:
     if bar.interval is not None:
         return Clock(kind="time", interval=f"{bar.interval}ns", price=bar.price)
     return Clock(kind=bar.kind, size=bar.size or 0.0, price=bar.price)

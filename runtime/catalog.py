@@ -1,7 +1,7 @@
 """All backends, and which of them serve a device of a placement."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from typing import Final, NamedTuple
@@ -141,6 +141,23 @@ def reasons_for_none(entry: str, formats: Collection[str]) -> list[str]:
         wanted = ", ".join(sorted(set(formats)))
         return [f"{name} does not read {wanted}" if name else f"no backend reads {wanted}"]
     return [f"{each.name}: {each.missing() or f'it has no {device}'}" for each in readers]
+
+
+def nothing_runs(model: str, whys: Mapping[str, Sequence[str]]) -> str:
+    """Return what is told of a model that no entry of its placement can run, in several lines.
+
+    Args:
+        model: Its name.
+        whys: The reasons by entry.
+    """
+    key = f"models.{model}.placement"
+    lines = [f"nothing here can run it; {key} asks for"]
+    for entry, reasons in whys.items():
+        lines += [f"  {entry}", *(f"    {reason}" for reason in reasons)]
+    mend = "`heqis model check` tells what is wrong with the bundle"
+    if "cpu" not in whys:
+        mend = f'put "cpu" last in {key}, or install what is missing (`heqis doctor` tells)'
+    return "\n".join([*lines, mend])
 
 
 def found_devices() -> list[FoundDevice]:

@@ -18,6 +18,7 @@ from latency.histogram import StageHistograms
 from runtime import hot_swap
 from runtime.asking import Answer, Ask, Gather, ModelEvent, OnAnswer, OnEvent, no_event
 from runtime.bundle import Bundle
+from runtime.catalog import nothing_runs, reasons_for_none
 from runtime.config import InferenceConfig, ModelConfig
 from runtime.direct import DirectInference
 from runtime.executors import Job
@@ -344,8 +345,12 @@ def _check_placed(model: ServedModel) -> None:
     told = model.ladder.told()
     absent = all(rung["standing"] == Standing.ABSENT.value for rung in told)
     if absent and not model.loading:
-        reasons = "; ".join(f"{rung['rung']}: {rung['detail']}" for rung in told)
-        raise BundleError(model.bundle.path, f"nothing here can run it: {reasons}")
+        formats = [file.format for file in model.bundle.forms()]
+        whys = {
+            rung: reasons_for_none(rung, formats) or [str(told[place]["detail"])]
+            for place, rung in enumerate(model.ladder.rungs)
+        }
+        raise BundleError(model.bundle.path, nothing_runs(model.name, whys))
 
 
 def _refuse(model: ServedModel, context: object, failure: Failure) -> Answer:

@@ -86,7 +86,10 @@ def _resolve(config: "Config", origins: "Origins", files: list[Path]) -> "Bluepr
 
 
 def _facts(blueprint: "Blueprint", files: list[Path]) -> dict[str, Any]:
+    from engine.model_report import model_facts, model_notes
+
     config, plan = blueprint.config, blueprint.plan
+    models = model_facts(blueprint)
     rules = [
         {
             "name": rule.name,
@@ -95,8 +98,10 @@ def _facts(blueprint: "Blueprint", files: list[Path]) -> dict[str, Any]:
             "on": rule.clock,
             "params": dict(rule.params),
             "indicators": [instance.spec.name for instance in rule.inputs],
+            "model": entry.model,
+            "confirm": entry.confirm or None,
         }
-        for rule in plan.rules
+        for entry, rule in zip(blueprint.rules, plan.rules, strict=True)
     ]
     python = [
         {
@@ -120,8 +125,9 @@ def _facts(blueprint: "Blueprint", files: list[Path]) -> dict[str, Any]:
         "indicators": len(plan.indicators),
         "rules": rules,
         "python": python,
+        "models": models,
         "disabled": [entry.name for entry in config.strategies if not entry.enabled],
-        "notes": _notes(config),
+        "notes": [*_notes(config), *model_notes(models)],
     }
 
 
@@ -134,7 +140,7 @@ def _notes(config: "Config") -> list[str]:
         notes.append(f"gateway.outputs does not name link.data, {config.link.data}")
     if config.link.control != config.gateway.control:
         notes.append(f"link.control is not gateway.control, {config.gateway.control}")
-    used = {entry.on for entry in config.active_strategies}
+    used = {entry.on for entry in config.active_strategies} | {one.on for one in config.models}
     notes += [f"no strategy is on the bar {b.name!r}" for b in config.bars if b.name not in used]
     return notes
 
@@ -157,8 +163,12 @@ def _print(facts: dict[str, Any]) -> None:
     for what, key in (("rule", "rule"), ("strategy", "strategy")):
         for entry in facts["rules" if what == "rule" else "python"]:
             params = ", ".join(f"{name}={value}" for name, value in entry["params"].items())
-            text = f"[bold]{entry['name']}[/]: {entry[key]} v{entry['version']} on {entry['on']}"
-            table.add_row(what, f"{text}  [dim]{escape(params)}[/]")
+            does = f"the score of {entry['model']}" if entry.get("model") else entry[key]
+            text = f"[bold]{entry['name']}[/]: {does} v{entry['version']} on {entry['on']}"
+            asks = f", confirmed by {entry['confirm']}" if entry.get("confirm") else ""
+            table.add_row(what, f"{text}{asks}  [dim]{escape(params)}[/]")
+    for model in facts["models"]:
+        table.add_row("model", _model_text(model))
     for name in facts["disabled"]:
         table.add_row("disabled", name)
     for path in facts["plugins"]:
@@ -166,3 +176,25 @@ def _print(facts: dict[str, Any]) -> None:
     for note in facts["notes"]:
         table.add_row("note", f"[yellow]{escape(note)}[/]")
     console.print(table)
+
+
+def _model_text(model: dict[str, Any]) -> str:
+    """Return a model in some lines of rich markup."""
+    from rich.markup import escape
+
+    entries = [
+        one["entry"] if one["here"] else f"[yellow]{one['entry']} (not here)[/]"
+        for one in model["placement"]
+    ]
+    askers = [*model["decides"], *(f"{name} (to confirm)" for name in model["confirms"])]
+    lines = [
+        f"[bold]{model['name']}[/]: {escape(model['identity'])} on {model['on']}, {model['clock']}",
+        f"  in {escape(model['bundle'])}",
+        f"  on {', '.join(entries)}",
+        f"  asked by {', '.join(askers) or 'no strategy'}",
+    ]
+    if model["shadow"]:
+        lines.append(f"  beside it {escape(model['shadow'])}, compared, never traded")
+    for one in model["placement"]:
+        lines += [f"  [dim]{one['entry']}: {escape(why)}[/]" for why in one["why"]]
+    return "\n".join(lines)

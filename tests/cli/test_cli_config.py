@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from engine.cli.main import make_app
 from engine.config import CONFIGS, Config, load_config, load_with_origins
 from engine.config_text import config_toml, duration_text, value_toml
-from engine.core.errors import ConfigError
+from engine.core.errors import BundleError, ConfigError
 from engine.core.settings import parse_duration_ns
 
 DEFAULT = CONFIGS / "default.toml"
@@ -24,6 +24,11 @@ LISTS = ("bars", "strategies")
 """What the reference shows by example; a list has no default entries to agree with."""
 NO_ENVIRONMENT: dict[str, str] = {}
 BUNDLE = CONFIGS.parent / "models" / "demo-tcn"
+SHADOW = CONFIGS.parent / "models" / "demo-tcn-b"
+ASKERS = (
+    '[[strategies]]\nname = "alone"\nmodel = "tcn"\n'
+    '[[strategies]]\nname = "cross"\nrule = "macd_cross"\non = "1s"\nconfirm = "tcn"\n'
+)
 TICKING = 'on = "1s"'
 MODEL = (
     '[[bars]]\nname = "1s"\ninterval = "1s"\n'
@@ -115,6 +120,51 @@ def test_check_notes_what_is_hardly_meant(tmp_path: Path) -> None:
     output = run("check", "-c", str(file))
     assert "nothing will be signalled" in output
     assert "gateway.outputs does not name link.data" in output
+
+
+def test_check_tells_of_every_model_who_asks_it_and_where_it_runs(tmp_path: Path) -> None:
+    text = MODEL.replace(TICKING, f'{TICKING}\nplacement = ["dla:7", "cpu"]\nshadow = "{SHADOW}"')
+    file = tmp_path / "m.toml"
+    file.write_text(text + ASKERS, encoding="utf-8")
+    facts = orjson.loads(run("check", "-c", str(file), "--json"))
+    (model,) = facts["models"]
+    assert model["name"] == "tcn"
+    assert model["identity"].startswith("demo-tcn@1-")
+    assert model["shadow"].startswith("demo-tcn@")
+    assert (model["on"], model["clock"]) == ("1s", "time bars of 1s, auto prices")
+    assert (model["decides"], model["confirms"]) == (["alone"], ["cross"])
+    assert [(one["entry"], one["here"]) for one in model["placement"]] == [
+        ("dla:7", False),
+        ("cpu", True),
+    ]
+    assert facts["notes"] == [
+        "models.tcn.placement: dla:7 is not on this machine and will be passed over"
+    ]
+    told = " ".join(run("check", "-c", str(file)).split())
+    for part in (
+        model["identity"], "dla:7 (not here), cpu", "asked by alone, cross (to confirm)",
+        "the score of tcn", "confirmed by tcn", "compared, never traded", "it has no dla:7",
+        *facts["notes"],
+    ):  # fmt: skip
+        assert part in told, part
+
+
+def test_check_says_that_an_engine_will_not_start_without_a_device(tmp_path: Path) -> None:
+    file = tmp_path / "m.toml"
+    file.write_text(MODEL.replace(TICKING, f'{TICKING}\nplacement = ["dla:7"]'), encoding="utf-8")
+    notes = orjson.loads(run("check", "-c", str(file), "--json"))["notes"]
+    assert "models.tcn.placement: no device of it is here (dla:7): the engine will not start" in (
+        notes
+    )
+    assert "models.tcn: no strategy that is enabled asks it" in notes
+    assert "will not start" in " ".join(run("check", "-c", str(file)).split())
+
+
+def test_check_opens_the_candidate_that_is_to_score_beside_a_model(tmp_path: Path) -> None:
+    file = tmp_path / "m.toml"
+    file.write_text(MODEL.replace(TICKING, f'{TICKING}\nshadow = "gone"'), encoding="utf-8")
+    with pytest.raises(BundleError, match=r"no such directory.*models\.tcn\.shadow names it"):
+        run("check", "-c", str(file))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Models in the pipeline, on real bundles and ONNX Runtime: alike however the stream is cut."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -205,8 +206,31 @@ def test_another_bundle_gives_other_ids(bundle: Path, tmp_path: Path) -> None:
 
 def test_a_bundle_for_another_clock_is_refused(tmp_path: Path) -> None:
     path = make_bundle(tmp_path / "slow", clock=Clock(kind="time", interval="5s")).path
-    with pytest.raises(BundleError, match="clock: the bundle wants"):
-        resolve(Config.model_validate(with_model(path)))
+    tree = with_model(path)
+    with pytest.raises(BundleError, match="clock: the bundle wants") as caught:
+        resolve(Config.model_validate(tree))
+    assert "as models.tiny.on says; add [[bars]] of such bars and name them" in str(caught.value)
+    tree["bars"] = [*tree["bars"], {"name": "slow", "interval": "5s"}]
+    with pytest.raises(BundleError, match=r'set models\.tiny\.on = "slow"'):
+        resolve(Config.model_validate(tree))
+
+
+def test_a_bundle_that_is_not_there_is_told_with_its_key_and_the_one_beside_it(
+    bundle: Path,
+) -> None:
+    gone = bundle.with_name(f"{bundle.name}x")
+    with pytest.raises(BundleError) as caught:
+        resolve(Config.model_validate(with_model(gone)))
+    told = str(caught.value)
+    assert told.startswith(f"{gone}: there is no such directory")
+    assert told.endswith(f"models.tiny.bundle names it; did you mean {bundle}?")
+
+
+def test_a_damaged_bundle_is_told_with_its_key(bundle: Path, tmp_path: Path) -> None:
+    damaged = Path(shutil.copytree(bundle, tmp_path / "damaged"))
+    (damaged / "model.onnx").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"its SHA-256 is .*; models\.tiny\.bundle names it$"):
+        resolve(Config.model_validate(with_model(damaged)))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from runtime.catalog import (
     every_backend,
     find,
     found_devices,
+    nothing_runs,
     reasons_for_none,
     why_none,
 )
@@ -94,6 +95,13 @@ def test_every_device_that_is_found_may_be_named(backend: Backend) -> None:
 def test_other_entries_are_told_what_may_stand_there(entry: str, told: str) -> None:
     with pytest.raises(ValueError, match=re.escape(told)):
         check_entry(entry)
+
+
+def test_a_model_that_ran_on_the_processor_is_not_told_to_be_put_there() -> None:
+    told = nothing_runs("m", {"cpu": ["the form is damaged"]})
+    assert told.splitlines()[1:3] == ["  cpu", "    the form is damaged"]
+    assert "heqis model check" in told
+    assert "put" not in told
 
 
 def test_every_backend_is_told_with_a_device_or_a_reason() -> None:

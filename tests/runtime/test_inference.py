@@ -192,8 +192,14 @@ def test_a_device_that_is_not_here_is_skipped_and_named(bundle: Bundle) -> None:
 
 def test_a_model_that_nothing_here_can_run_does_not_start(bundle: Bundle) -> None:
     rig = Rig(INLINE, [bundle], [config(bundle, "dla:7")])
-    with pytest.raises(BundleError, match="nothing here can run it: dla:7"):
+    with pytest.raises(BundleError) as caught:
         asyncio.run(rig.inference.start())
+    first, entry, *reasons, mend = str(caught.value).splitlines()
+    assert first.endswith("nothing here can run it; models.tiny.placement asks for")
+    assert entry == "  dla:7"
+    assert "    onnxruntime: it has no dla:7" in reasons
+    assert max(map(len, reasons)) < 100
+    assert mend.startswith('put "cpu" last in models.tiny.placement')
 
 
 @pytest.mark.parametrize("kind", ["raise", "nan"])
