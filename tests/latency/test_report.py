@@ -51,6 +51,41 @@ def test_table_fits_a_narrow_terminal() -> None:
     assert "20.5 ms" in text
 
 
+def names_of(*stages: str) -> dict[str, StageSummary]:
+    wide = replace(FAST, count=999_999, mean=123_456.0, max=999_000_000)
+    return dict.fromkeys(stages, wide)
+
+
+@pytest.mark.parametrize(
+    "summaries",
+    [
+        names_of("compute", "inference:tcn@cpu", "queue:tcn@cpu"),
+        names_of("inference:tcn/reference@openvino@cpu", "total"),
+        names_of("inference:" + "a_name_as_long_as_any_may_be_" * 2 + "@cpu"),
+        dict.fromkeys(["wire"], replace(FAST, clock_faults=1_234, out_of_range=7)),
+    ],
+    ids=["models", "long name", "longest name", "faults"],
+)
+def test_nothing_is_cut_at_80_columns(summaries: dict[str, StageSummary]) -> None:
+    text = rendered(summaries, width=80)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    for heading in ("count", "p50", "p99", "p99.9", "max"):
+        assert heading in text.partition("─")[0]
+    for name in summaries:
+        assert name[:30] in text
+    for number in ("4.20 µs", "2.70 µs", "1.20 µs"):
+        assert number in text
+
+
+def test_what_is_missed_least_goes_first() -> None:
+    few = names_of("inference:tcn@cpu")
+    assert "p99.99" in rendered(few, width=100)
+    assert all(name in rendered(few, width=80) for name in ("p90", "p50", "max"))
+    assert "p99.99" not in rendered(few, width=80)
+    assert "mean" not in rendered(names_of("inference:tcn/reference@openvino@cpu"), width=80)
+
+
 def test_clock_faults_are_shown_when_there_are_any() -> None:
     faulty = StageSummary(1, 5.0, 5, 5, 5, 5, 5, 5, clock_faults=1_234, out_of_range=7)
     text = rendered({"wire": faulty})
