@@ -146,6 +146,11 @@ def format_time(wall_ns: int, *, millis: bool) -> str:
     return f"{text}.{wall_ns // 10**6 % 1000:03}" if millis else text
 
 
+def bundle_text(identity: str) -> str:
+    """Return a bundle's name and version, without the hash at the end of its identity."""
+    return printable(identity.rpartition("-")[0] or identity)
+
+
 def words(name: str) -> str:
     """Return a counter's name as words."""
     return name.replace("_", " ").lower()

@@ -127,7 +127,7 @@ def people_line(item: "Signal | Gap | Status") -> str:
         return (
             f"[dim]{clock(item.ts_emit)} {item.seq:>8}[/dim]  [bold {colour}]{item.side:<4}[/]  "
             f"[bold]{escape(item.instrument)}[/] @ {item.price:g}  {escape(item.strategy)}  "
-            f"confidence {item.confidence:.2f}{edge}"
+            f"confidence {item.confidence:.2f}{edge}{escape(_scored(item))}"
         )
     if isinstance(item, Gap):
         end = "?" if item.to_seq is None else item.to_seq
@@ -137,6 +137,16 @@ def people_line(item: "Signal | Gap | Status") -> str:
             f"{escape(item.reason)}{latest}"
         )
     return f"[dim]status {clock(item.ts)}[/dim]"
+
+
+def _scored(signal: "Signal") -> str:
+    """Return what scored a signal and how long that took; "" where only a rule had a say."""
+    from engine.view_models import scored_by
+    from engine.view_text import bundle_text
+
+    if signal.model is None:
+        return ""
+    return f"  {bundle_text(signal.model)} {scored_by(signal, wide=True)[0]}"
 
 
 def clock(wall_ns: int) -> str:

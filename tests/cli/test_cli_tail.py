@@ -15,6 +15,8 @@ from engine.cli.main import make_app
 from engine.cli.tail import json_line, parse_side, people_line
 from engine.client import Gap, Status
 from engine.core.errors import ConfigError, StreamError
+from engine.core.models import Score
+from engine.core.signals import scored
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -81,12 +83,22 @@ def test_sides_are_read_in_any_case() -> None:
         parse_side("hold")
 
 
+def test_a_line_names_the_model_behind_a_signal_its_device_and_its_time() -> None:
+    score = Score(
+        (0.2, 0.3, 0.5), "tcn", "demo-tcn@1.2-0123456789ab", "onnxruntime", "cpu:1", "fp32",
+        batch=1, queue_ns=30_000, service_ns=50_000,
+    )  # fmt: skip
+    line = people_line(scored(make_signal(5, 7), score))
+    assert line.endswith("  demo-tcn@1.2 onnxruntime@cpu:1 80.0 µs")
+
+
 def test_lines_say_what_matters() -> None:
     line = people_line(make_signal(5, 7, instrument="[x].Y"))
     assert "00:00:00.000" in line
     assert "edge 4.5 bps" in line
     assert r"\[x].Y" in line
     assert "edge" not in people_line(make_signal(5, 8))
+    assert line.endswith("edge 4.5 bps")
     gap = Gap(5, 3, None, "epoch_changed", (make_signal(5, 1),))
     assert "3 to ? of epoch 5: epoch_changed; 1 latest known" in people_line(gap)
     assert people_line(Status(0, {})) == "[dim]status 00:00:00.000[/dim]"
