@@ -2,35 +2,43 @@
 
 Appending is one bounded queue away from the caller and never waits. One task writes what has
 queued up in groups; a group that cannot be written stays queued, raises ``alarm`` and is tried
-again. SQLite in WAL mode, ``synchronous=NORMAL``: a killed process loses nothing committed, a
-power failure may lose the last groups, and neither leaves part of one.
+again. So does a write that does not come back, and a disk that is nearly full, whether or not
+there is anything to write. SQLite in WAL mode, ``synchronous=NORMAL``: a killed process loses
+nothing committed, a power failure may lose the last groups, and neither leaves part of one.
 """
 
 import asyncio
-import sqlite3
+import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import orjson
 
 from engine.core.errors import JournalError
 from engine.core.signals import Refusal, Signal
+from engine.journal_alarm import NS_PER_S, Cause, DiskState, JournalAlarm, StuckQueue, disk_problem
+from engine.journal_retention import Retention
 from engine.journal_schema import Record, RefusalSampler, SampledRefusal, make_event
-from engine.journal_store import JournalStore
+from engine.journal_store import DAMAGED, JournalStore, disk_state
 from engine.stream_config import JournalConfig
 from engine.stream_ring import SignalEntry, make_entry
 
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
 COUNTERS: Final = (
     "appended", "committed", "commits", "known_again", "refusals", "refusals_sampled_out",
-    "dropped", "refused_signals", "failures", "pruned",
+    "dropped", "refused_signals", "failures", "pruned", "alarms", "damaged_rows", "freed_bytes",
 )  # fmt: skip
 
-NS_PER_S: Final = 1_000_000_000
+FAILED: Final = "journal_failed"
+"""Kind of the event that tells, once rows reach the disk again, what kept them from it."""
 
 
 class Journal:
@@ -58,8 +66,6 @@ class Journal:
         self.path = path
         self.epoch = 0
         self.next_seq = 0
-        self.alarm: str | None = None
-        """Why rows are not reaching the disk or finding room, None when all is well."""
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
         self._config = config
         self._on_halt = on_halt
@@ -72,8 +78,9 @@ class Journal:
         self._halted = False
         self._oldest: int | None = None
         self._store: JournalStore | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._next_prune_ns = 0
+        self._alarm = JournalAlarm(str(path), self._on_alarm, self._on_alarm_over)
 
     async def open(self) -> Self:
         """Open the file and begin, or go on with, an epoch.
@@ -85,12 +92,15 @@ class Journal:
         try:
             self.epoch, self.next_seq = await store.begin_epoch(self._wall_ns())
             self._oldest, newest = await store.bounds(self.epoch)
-        except sqlite3.Error as error:
+        except DAMAGED as error:
             await store.close()
             raise JournalError(f"{self.path}: cannot be written: {error}") from error
         self.next_seq = max(self.next_seq, (newest or 0) + 1)
         self._store = store
-        self._task = asyncio.create_task(self._write_forever(store), name="journal")
+        self._tasks = [
+            asyncio.create_task(self._write_forever(store), name="journal"),
+            asyncio.create_task(self._watch_forever(store), name="journal-watch"),
+        ]
         return self
 
     async def close(self) -> None:
@@ -99,24 +109,25 @@ class Journal:
         Raises:
             JournalError: rows could not be written in time; the stop then counts as unclean.
         """
-        store, task = self._store, self._task
-        if store is None or task is None:
+        store = self._store
+        if store is None:
             return
         try:
             async with asyncio.timeout(self._config.close_timeout / NS_PER_S):
                 await self._empty.wait()
         except TimeoutError:
-            self._raise_alarm("rows could not be written before the stop")
-        task.cancel()
-        await asyncio.wait([task])
+            self._raise_alarm(Cause.WRITE, "rows could not be written before the stop")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
         try:
             if not self._queue:
                 await store.mark(self.epoch, self.next_seq, clean=True)
                 await store.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error as error:
-            self._raise_alarm(f"the stop could not be marked as clean: {error}")
+        except DAMAGED as error:
+            self._raise_alarm(Cause.WRITE, f"the stop could not be marked as clean: {error}")
         await store.close()
-        self._store = self._task = None
+        self._store = None
         if self._queue:
             raise JournalError(f"{self.path}: closed with {len(self._queue)} rows not written")
 
@@ -130,6 +141,11 @@ class Journal:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+    @property
+    def alarm(self) -> str | None:
+        """Why rows are not reaching the disk or finding room, None when all is well."""
+        return self._alarm.reason
 
     @property
     def queued(self) -> int:
@@ -190,11 +206,7 @@ class Journal:
         Raises:
             JournalError: the journal cannot be read.
         """
-        store = self._opened()
-        try:
-            return await store.page(epoch, from_seq, limit)
-        except sqlite3.Error as error:
-            raise JournalError(f"{self.path}: cannot be read: {error}") from error
+        return await self._read(self._opened().page(epoch, from_seq, limit))
 
     async def read_published(self, epoch: int, from_seq: int, limit: int) -> list[SignalEntry]:
         """Return like ``read_signals``, then those that still wait for the disk.
@@ -216,11 +228,7 @@ class Journal:
         Raises:
             JournalError: the journal cannot be read.
         """
-        store = self._opened()
-        try:
-            return await store.newest(limit)
-        except sqlite3.Error as error:
-            raise JournalError(f"{self.path}: cannot be read: {error}") from error
+        return await self._read(self._opened().newest(limit))
 
     async def known(self, signal_id: str) -> bool:
         """Return whether a signal with this id was appended, now or before a restart.
@@ -231,10 +239,7 @@ class Journal:
         store = self._opened()
         if any(isinstance(r, Signal) and r.id == signal_id for r in self._queue):
             return True
-        try:
-            return await store.knows(signal_id)
-        except sqlite3.Error as error:
-            raise JournalError(f"{self.path}: cannot be read: {error}") from error
+        return await self._read(store.knows(signal_id))
 
     async def read_last_event(self, kind: str) -> dict[str, Any] | None:
         """Return the fields of the newest committed event of a kind, None without one.
@@ -242,11 +247,16 @@ class Journal:
         Raises:
             JournalError: the journal cannot be read.
         """
-        try:
-            fields = await self._opened().last_event(kind)
-        except sqlite3.Error as error:
-            raise JournalError(f"{self.path}: cannot be read: {error}") from error
+        fields = await self._read(self._opened().last_event(kind))
         return None if fields is None else orjson.loads(fields)
+
+    async def _read(self, reading: Awaitable[T]) -> T:
+        try:
+            result = await reading
+        except DAMAGED as error:
+            raise JournalError(f"{self.path}: cannot be read: {error}") from error
+        self.counters["damaged_rows"] = self._opened().damaged_rows
+        return result
 
     def _queued(self, epoch: int, from_seq: int, limit: int) -> list[Signal]:
         signals = (record for record in self._queue if isinstance(record, Signal))
@@ -275,11 +285,22 @@ class Journal:
             self._overflow()
 
     def _overflow(self) -> None:
-        self._raise_alarm(f"{len(self._queue)} rows wait for the disk")
+        self._raise_alarm(Cause.QUEUE, f"{len(self._queue)} rows wait for the disk")
         self._ask_to_halt()
 
-    def _raise_alarm(self, reason: str) -> None:
-        self.alarm = f"{self.path}: {reason}"
+    def _raise_alarm(self, cause: Cause, problem: str) -> None:
+        self._alarm.begin(cause, problem, time.monotonic_ns())
+
+    def _on_alarm(self, reason: str) -> None:
+        self.counters["alarms"] += 1
+        _log.error("journal: %s", reason)
+
+    def _on_alarm_over(self, reason: str, cause: Cause, lasted_ns: int) -> None:
+        """Put it on record, and let a later one halt the engine again."""
+        self._halted = False
+        _log.warning("journal: rows reach the disk again after %.1f s", lasted_ns / NS_PER_S)
+        fields = {"reason": reason, "cause": cause.value, "lasted_s": lasted_ns / NS_PER_S}
+        self.append_event(FAILED, fields, self._wall_ns())
 
     def _ask_to_halt(self) -> None:
         if self._on_halt is not None and not self._halted:
@@ -288,21 +309,20 @@ class Journal:
 
     async def _write_forever(self, store: JournalStore) -> None:
         config = self._config
+        retention = Retention(store, config, lambda: self._write_queued(store))
         while True:
             if not self._queue:
                 self._empty.set()
                 await self._wait_for_rows()
                 await asyncio.sleep(config.commit_interval / NS_PER_S)
             await self._write_queued(store)
-            await self._prune_if_due(store)
+            await self._prune_if_due(store, retention)
 
     async def _wait_for_rows(self) -> None:
         self._wake.clear()
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(self._config.prune_interval / NS_PER_S):
                 await self._wake.wait()
-        except TimeoutError:
-            return
 
     async def _write_queued(self, store: JournalStore) -> None:
         retry_ns = self._config.retry_min
@@ -310,8 +330,9 @@ class Journal:
             group = list(islice(self._queue, self._config.commit_rows))
             try:
                 known = await store.commit(group)
-            except (sqlite3.Error, OverflowError) as error:
-                self._fail(error)
+            except (*DAMAGED, OverflowError) as error:
+                self.counters["failures"] += 1
+                self._fail(Cause.WRITE, f"cannot be written: {error}")
                 await asyncio.sleep(retry_ns / NS_PER_S)
                 retry_ns = min(2 * retry_ns, self._config.retry_max)
             else:
@@ -324,47 +345,56 @@ class Journal:
         self.counters["commits"] += 1
         self.counters["committed"] += len(group)
         self.counters["known_again"] += known
-        self.alarm = None
-        self._halted = False
         if self._oldest is None:
             self._oldest = next((r.seq for r in group if isinstance(r, Signal)), None)
+        if self.alarm is not None:
+            now_ns = time.monotonic_ns()
+            self._alarm.end(Cause.QUEUE, now_ns)
+            self._alarm.end(Cause.WRITE, now_ns)
 
-    def _fail(self, error: Exception) -> None:
-        self.counters["failures"] += 1
-        self._raise_alarm(f"cannot be written: {error}")
+    def _fail(self, cause: Cause, problem: str) -> None:
+        self._raise_alarm(cause, problem)
         if self._config.on_failure == "halt":
             self._ask_to_halt()
 
-    async def _prune_if_due(self, store: JournalStore) -> None:
+    async def _watch_forever(self, store: JournalStore) -> None:
+        """Notice a disk that fills up or falls silent, whether or not there is a row to write."""
+        stuck, loop = StuckQueue(), asyncio.get_running_loop()
+        while True:
+            asked_ns = time.monotonic_ns()
+            asked = loop.run_in_executor(None, disk_state, self.path, store.inode)
+            while True:
+                await asyncio.sleep(self._config.check_interval / NS_PER_S)
+                self._judge_queue(stuck)
+                if asked.done():
+                    break
+                if time.monotonic_ns() - asked_ns >= self._config.slow_write:
+                    self._judge_disk(None)
+            self._judge_disk(asked.result())
+
+    def _judge_queue(self, stuck: StuckQueue) -> None:
         now_ns = time.monotonic_ns()
-        if now_ns < self._next_prune_ns:
+        waited_ns = stuck.waited_ns(len(self._queue), self.counters["committed"], now_ns)
+        late = waited_ns >= self._config.slow_write + self._config.commit_interval
+        if late and not self._alarm.has(Cause.WRITE):
+            self._fail(Cause.WRITE, f"nothing was written for {waited_ns / NS_PER_S:.1f} s")
+
+    def _judge_disk(self, state: DiskState | None) -> None:
+        problem = disk_problem(state, self._config.min_free_bytes)
+        if problem is not None:
+            self._fail(Cause.DISK, problem)
+        elif self.alarm is not None:
+            self._alarm.end(Cause.DISK, time.monotonic_ns())
+
+    async def _prune_if_due(self, store: JournalStore, retention: Retention) -> None:
+        if (now_ns := time.monotonic_ns()) < self._next_prune_ns:
             return
         self._next_prune_ns = now_ns + self._config.prune_interval
-        config = self._config
-        before = None if config.keep_age is None else self._wall_ns() - config.keep_age
-        tables = {
-            "signals": config.keep_signals,
-            "refusals": config.keep_refusals,
-            "events": config.keep_events,
-        }
         try:
-            for table, keep in tables.items():
-                await self._prune(store, table, keep, before)
+            await retention.apply(self._wall_ns())
             self._oldest, _ = await store.bounds(self.epoch)
-        except sqlite3.Error as error:
-            self._fail(error)
-
-    async def _prune(self, store: JournalStore, table: str, keep: int, before: int | None) -> None:
-        """Remove what is too much or too old in small transactions, queued rows between them."""
-        limit = self._config.prune_rows
-        excess = await store.excess(table, keep)
-        while excess > 0:
-            removed = await store.remove_oldest(table, min(excess, limit), None)
-            self.counters["pruned"] += removed
-            excess -= limit
-            await self._write_queued(store)
-        removed = 0 if before is None else limit
-        while removed >= limit:
-            removed = await store.remove_oldest(table, limit, before)
-            self.counters["pruned"] += removed
-            await self._write_queued(store)
+        except DAMAGED as error:
+            self.counters["failures"] += 1
+            self._fail(Cause.WRITE, f"cannot be pruned: {error}")
+        self.counters["pruned"] = retention.pruned
+        self.counters["freed_bytes"] = retention.freed_bytes

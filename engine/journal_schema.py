@@ -9,10 +9,10 @@ import msgspec
 import orjson
 from msgspec import Struct
 
-from engine.core.signals import Refusal, Signal
+from engine.core.signals import Refusal, Side, Signal
 from engine.stream_ring import SignalEntry
 
-VERSION: Final = 1
+VERSION: Final = 2
 """``PRAGMA user_version`` of a journal with these tables."""
 
 SCHEMA: Final = """
@@ -29,25 +29,26 @@ CREATE TABLE IF NOT EXISTS refusals (
     row INTEGER PRIMARY KEY, id TEXT NOT NULL, instrument TEXT NOT NULL, strategy TEXT NOT NULL,
     side TEXT NOT NULL, gate TEXT NOT NULL, reason TEXT NOT NULL,
     nth INTEGER NOT NULL, tick_epoch INTEGER NOT NULL, tick_seq INTEGER NOT NULL,
-    ts_event INTEGER NOT NULL, ts_refused INTEGER NOT NULL, detail TEXT NOT NULL
+    ts_event INTEGER NOT NULL, ts_refused INTEGER NOT NULL, detail TEXT NOT NULL,
+    crc INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS events (
-    row INTEGER PRIMARY KEY, ts INTEGER NOT NULL, kind TEXT NOT NULL, fields TEXT NOT NULL
+    row INTEGER PRIMARY KEY, ts INTEGER NOT NULL, kind TEXT NOT NULL, fields TEXT NOT NULL,
+    crc INTEGER NOT NULL
 );
 """
-"""``crc`` is the CRC32 of ``body``, the signal's JSON object; ``nth`` counts the refusals of one
-reason since the engine started, sampled or not."""
+"""``crc`` is the CRC-32 of ``body``, the signal's JSON object, which says all that the row's other
+columns say; of refusals and events it is ``crc_of`` their columns but ``row``. ``nth`` counts the
+refusals of one reason since the engine started, sampled or not."""
 
 INSERT_SIGNAL: Final = (
     "INSERT INTO signals VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING"
 )
-INSERT_REFUSAL: Final = "INSERT INTO refusals VALUES (NULL,?,?,?,?,?,?,?,?,?,?,?,?)"
-INSERT_EVENT: Final = "INSERT INTO events VALUES (NULL,?,?,?)"
+INSERT_REFUSAL: Final = "INSERT INTO refusals VALUES (NULL,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+INSERT_EVENT: Final = "INSERT INTO events VALUES (NULL,?,?,?,?)"
 PUT_META: Final = "INSERT OR REPLACE INTO meta VALUES (?,?)"
 
-_COLUMNS: Final = (
-    "epoch, seq, instrument, strategy, side, confidence, CAST(body AS BLOB) FROM signals"
-)
+_COLUMNS: Final = "epoch, seq, crc, CAST(body AS BLOB) FROM signals"
 SELECT_PAGE: Final = f"SELECT {_COLUMNS} WHERE epoch = ? AND seq >= ? ORDER BY seq LIMIT ?"
 SELECT_NEWEST: Final = f"SELECT {_COLUMNS} ORDER BY epoch DESC, seq DESC LIMIT ?"
 SELECT_BOUNDS: Final = "SELECT min(seq), max(seq) FROM signals WHERE epoch = ?"
@@ -55,6 +56,11 @@ SELECT_BOUNDS: Final = "SELECT min(seq), max(seq) FROM signals WHERE epoch = ?"
 Row = tuple[Any, ...]
 
 _encode: Final = msgspec.json.Encoder().encode
+
+
+def crc_of(*values: str | float) -> int:
+    """Return the CRC-32 of a row's values, in the order of its columns."""
+    return zlib.crc32(orjson.dumps(values))
 
 
 class SampledRefusal(Struct, frozen=True, gc=False):
@@ -89,11 +95,12 @@ def signal_row(signal: Signal) -> Row:
 def refusal_row(sampled: SampledRefusal) -> Row:
     """Return the row of a refusal."""
     refusal = sampled.refusal
-    return (
+    row = (
         refusal.id, refusal.instrument, refusal.strategy, refusal.side, refusal.gate,
         refusal.reason, sampled.nth, refusal.tick_epoch, refusal.tick_seq, refusal.ts_event,
         refusal.ts_refused, refusal.detail,
     )  # fmt: skip
+    return (*row, crc_of(*row))
 
 
 def make_event(kind: str, fields: Mapping[str, Any], ts: int) -> Event:
@@ -103,12 +110,33 @@ def make_event(kind: str, fields: Mapping[str, Any], ts: int) -> Event:
 
 def event_row(event: Event) -> Row:
     """Return the row of an event."""
-    return (event.ts, event.kind, event.fields)
+    row = (event.ts, event.kind, event.fields)
+    return (*row, crc_of(*row))
 
 
-def entry_of_row(row: sqlite3.Row | Row) -> SignalEntry:
-    """Return the signal of one row of ``SELECT_PAGE`` or ``SELECT_NEWEST``."""
-    return SignalEntry(*row)
+class _Told(Struct, gc=False):
+    """What the stream's filters ask of a signal, read from its body."""
+
+    epoch: int
+    seq: int
+    instrument: str
+    strategy: str
+    side: Side
+    confidence: float
+
+
+_read_told: Final = msgspec.json.Decoder(_Told).decode
+
+
+def entry_of_row(row: sqlite3.Row | Row) -> SignalEntry | None:
+    """Return the signal of a row of ``SELECT_PAGE`` or ``SELECT_NEWEST``; None if it is damaged."""
+    epoch, seq, crc, body = row
+    if not isinstance(body, bytes) or zlib.crc32(body) != crc:
+        return None
+    told = _read_told(body)
+    if (told.epoch, told.seq) != (epoch, seq):
+        return None
+    return SignalEntry(epoch, seq, told.instrument, told.strategy, told.side, told.confidence, body)
 
 
 class RefusalSampler:

@@ -7,8 +7,7 @@ Times are wall nanoseconds passed in. Every method raises ``sqlite3.Error`` as S
 import fcntl
 import os
 import sqlite3
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -16,6 +15,8 @@ import aiosqlite
 
 from engine.core.errors import JournalError
 from engine.core.signals import Signal
+from engine.journal_alarm import DiskState
+from engine.journal_migrate import migrate
 from engine.journal_schema import (
     INSERT_EVENT,
     INSERT_REFUSAL,
@@ -36,8 +37,18 @@ from engine.journal_schema import (
 )
 from engine.stream_ring import SignalEntry
 
+DAMAGED: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What reading a file raises that is damaged: SQLite's own message may quote bytes of it."""
 _AGE_COLUMN: Final = {"signals": "ts_emit", "refusals": "ts_refused", "events": "ts"}
 _ORDER: Final = {"signals": "epoch, seq", "refusals": "row", "events": "row"}
+SETTINGS: Final = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = NORMAL",
+    "PRAGMA wal_autocheckpoint = 1000",
+    "PRAGMA journal_size_limit = 16777216",
+    "PRAGMA cache_size = -512",  # KiB: the journal is written at its end
+)
+"""Of the writer's connection; a checkpoint writes at most about 1,000 pages, 4 MB."""
 
 
 def lock_file(path: Path) -> int:
@@ -67,6 +78,21 @@ def read_uri(path: Path) -> str:
     return f"{path.absolute().as_uri()}?mode=ro"
 
 
+def disk_state(path: Path, inode: int) -> DiskState:
+    """Ask the file system about the journal; may wait for as long as the disk does.
+
+    Args:
+        path: The journal.
+        inode: Of the file that is open.
+    """
+    try:
+        room = os.statvfs(path.parent)
+        same = path.stat().st_ino == inode
+    except OSError:
+        return DiskState(0, same_file=False)
+    return DiskState(room.f_bavail * room.f_frsize, same_file=same)
+
+
 class JournalStore:
     """An open journal file; made by ``open``."""
 
@@ -75,6 +101,9 @@ class JournalStore:
     ) -> None:
         self.path = path
         self.writer = writer
+        self.inode = path.stat().st_ino
+        self.damaged_rows = 0
+        """Signals read whose checksum was wrong; nobody was given them."""
         self._lock = lock
         self._reader = reader
 
@@ -88,13 +117,13 @@ class JournalStore:
         lock = lock_file(path)
         try:
             writer = await aiosqlite.connect(path, timeout=busy_timeout_s)
-        except sqlite3.Error as error:
+        except DAMAGED as error:
             os.close(lock)
             raise JournalError(f"{path}: cannot be opened: {error}") from error
         try:
             await _prepare(path, writer)
             reader = await aiosqlite.connect(read_uri(path), uri=True, timeout=busy_timeout_s)
-        except (sqlite3.Error, JournalError) as error:
+        except (*DAMAGED, JournalError) as error:
             await writer.close()
             os.close(lock)
             if isinstance(error, JournalError):
@@ -109,7 +138,7 @@ class JournalStore:
         committed, so a new epoch begins: its number is the wall clock in milliseconds, or one
         more than the last, so that a journal made anew does not take an old one's number.
         """
-        rows = await self.writer.execute_fetchall("SELECT key, value FROM meta")
+        rows = await self.writer.execute_fetchall("SELECT key, CAST(value AS INTEGER) FROM meta")
         meta = {str(key): int(value) for key, value in rows}
         epoch, next_seq = meta.get("epoch", 0), meta.get("next_seq", 1)
         if not meta.get("clean", 0):
@@ -145,7 +174,7 @@ class JournalStore:
             if events:
                 await self.writer.executemany(INSERT_EVENT, map(event_row, events))
             await self.writer.commit()
-        except sqlite3.Error:
+        except DAMAGED:
             await self._roll_back()
             raise
         return known
@@ -153,12 +182,22 @@ class JournalStore:
     async def page(self, epoch: int, from_seq: int, limit: int) -> list[SignalEntry]:
         """Return at most ``limit`` committed signals of an epoch, ``seq >= from_seq``, in order."""
         rows = await self._reader.execute_fetchall(SELECT_PAGE, (epoch, from_seq, limit))
-        return [entry_of_row(row) for row in rows]
+        return self._entries(rows)
 
     async def newest(self, limit: int) -> list[SignalEntry]:
         """Return the last ``limit`` committed signals, of any epoch, oldest first."""
         rows = await self._reader.execute_fetchall(SELECT_NEWEST, (limit,))
-        return [entry_of_row(row) for row in rows][::-1]
+        return self._entries(rows)[::-1]
+
+    def _entries(self, rows: Iterable[sqlite3.Row]) -> list[SignalEntry]:
+        entries = []
+        for row in rows:
+            entry = entry_of_row(row)
+            if entry is None:
+                self.damaged_rows += 1
+            else:
+                entries.append(entry)
+        return entries
 
     async def bounds(self, epoch: int) -> tuple[int | None, int | None]:
         """Return the oldest and newest sequence number an epoch has, None if it has none."""
@@ -192,10 +231,44 @@ class JournalStore:
         try:
             cursor = await self.writer.execute(statement, (count,))
             await self.writer.commit()
-        except sqlite3.Error:
+        except DAMAGED:
             await self._roll_back()
             raise
         return cursor.rowcount
+
+    async def pages(self) -> tuple[int, int, int]:
+        """Return the file's pages, how many of them are free, and the bytes of one."""
+        found = []
+        for name in ("page_count", "freelist_count", "page_size"):
+            rows = await self.writer.execute_fetchall(f"PRAGMA {name}")
+            found.append(int(next(iter(rows))[0]))
+        return found[0], found[1], found[2]
+
+    async def give_back(self, pages: int) -> None:
+        """Return at most ``pages`` free pages to the file system, in one transaction."""
+        try:
+            await self.writer.execute_fetchall(f"PRAGMA incremental_vacuum({pages})")
+            await self.writer.commit()
+        except DAMAGED:
+            await self._roll_back()
+            raise
+
+    async def rebuild(self) -> None:
+        """Write the whole file anew without free pages, and able to give pages back later.
+
+        Takes as long as copying it, and as much disk again meanwhile.
+        """
+        await self.writer.rollback()
+        await self._reader.close()
+        # The setting takes effect by a VACUUM, and by that only outside WAL mode.
+        for statement in (
+            "PRAGMA journal_mode = DELETE",
+            "PRAGMA auto_vacuum = INCREMENTAL",
+            "VACUUM",
+            "PRAGMA journal_mode = WAL",
+        ):
+            await self.writer.execute_fetchall(statement)
+        self._reader = await aiosqlite.connect(read_uri(self.path), uri=True)
 
     async def last_event(self, kind: str) -> str | None:
         """Return the fields, as JSON, of the newest event of a kind."""
@@ -214,23 +287,23 @@ class JournalStore:
     async def _roll_back(self) -> None:
         try:
             await self.writer.rollback()
-        except sqlite3.Error:
+        except DAMAGED:
             return
 
 
 async def _prepare(path: Path, writer: aiosqlite.Connection) -> None:
     rows = await writer.execute_fetchall("PRAGMA user_version")
     version = int(next(iter(rows))[0])
-    if version not in {0, VERSION}:
+    if not 0 <= version <= VERSION:
         raise JournalError(f"{path}: journal version {version}; this engine writes {VERSION}")
-    settings = (
-        "PRAGMA journal_mode = WAL",
-        "PRAGMA synchronous = NORMAL",
-        "PRAGMA journal_size_limit = 16777216",
-        "PRAGMA cache_size = -512",  # KiB: the journal is written at its end
-        f"PRAGMA user_version = {VERSION}",
-    )
+    if version == 0:
+        # Before the first table; a journal of an earlier version has it from its first compaction.
+        await writer.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    for setting in SETTINGS:
+        await writer.execute(setting)
+    if 0 < version < VERSION:
+        await migrate(writer, version)
     statements = (s for s in SCHEMA.split(";") if s.strip())
-    for statement in chain(settings, statements):
+    for statement in (*statements, f"PRAGMA user_version = {VERSION}"):
         await writer.execute(statement)
     await writer.commit()

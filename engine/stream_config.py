@@ -94,13 +94,20 @@ class JournalConfig(Settings):
     events yield at half the bound so that signals have the rest; a signal that finds the queue
     full asks for a halt."""
     on_failure: Literal["continue", "halt"] = "continue"
-    """What a failed write does besides the alarm: go on and retry, or ask for a halt."""
+    """What a disk that is full, failing or silent does besides the alarm: go on and retry, or ask
+    for a halt."""
+    min_free_bytes: Annotated[int, Field(ge=0)] = 8 << 20
+    """A disk with less room counts as full before a write has failed."""
+    slow_write: PositiveNs = 700_000_000
+    """A write that has not come back for so long counts as failing."""
+    check_interval: PositiveNs = 200_000_000
+    """How often the disk, and the write in progress, are looked at."""
     refusals_first: Count = 100
     """Refusals of each reason written before sampling begins."""
     refusals_every: Count = 100
     """Then one refusal in so many of each reason is written; all are counted."""
     retry_min: PositiveNs = 100_000_000
-    retry_max: PositiveNs = 5_000_000_000
+    retry_max: PositiveNs = 1_000_000_000
     busy_timeout: PositiveNs = 250_000_000
     """How long SQLite waits for another process's lock before the write counts as failed."""
     keep_signals: Count = 1_000_000
@@ -108,6 +115,11 @@ class JournalConfig(Settings):
     keep_events: Count = 200_000
     keep_age: PositiveNs | None = None
     """Rows older than this are removed, whatever their number; absent keeps them."""
+    keep_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
+    """The oldest rows go until the rest needs no more than this; absent: no bound in bytes."""
+    resume_signals: Count = 8192
+    """Of the ``keep_signals``, the newest that neither age nor bytes remove: a client may resume
+    that far back."""
     prune_interval: PositiveNs = 60_000_000_000
     prune_rows: Count = 512
     """Rows removed in one transaction."""

@@ -26,6 +26,7 @@ MODULES: Final[tuple[str, ...]] = (
     "model",
     "bench",
     "log",
+    "journal",
     "indicators",
     "config",
 )

@@ -402,7 +402,9 @@ def test_retention_keeps_the_newest_rows_and_knows_the_oldest(tmp_path: Path) ->
 
 
 def test_retention_by_age_removes_what_is_older(tmp_path: Path) -> None:
-    config = FAST.model_copy(update={"keep_age": 100, "prune_rows": 7, "prune_interval": 1})
+    config = FAST.model_copy(
+        update={"keep_age": 100, "prune_rows": 7, "prune_interval": 1, "resume_signals": 1}
+    )
 
     async def work() -> None:
         # Signal n is emitted at 1,000 n + 200 and the clock stands at 50,250.
