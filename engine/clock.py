@@ -2,18 +2,32 @@
 
 import time
 
+from latency.steady import BASE_NS, CLOCK
+
 
 class WallClock:
-    """Live: the machine's clock, corrected to the gateway's by ``offset_ns`` (gateway - ours)."""
+    """Live: our steady clock, corrected to the gateway's by ``offset_ns`` (gateway - ours).
 
-    __slots__ = ("offset_ns",)
+    A step of this machine's clock does not touch it, so no tick looks old or early because of one.
+    """
+
+    __slots__ = ("_shift_ns",)
 
     def __init__(self) -> None:
-        self.offset_ns = 0
+        self._shift_ns = BASE_NS
+
+    @property
+    def offset_ns(self) -> int:
+        """The gateway's clock minus ours."""
+        return self._shift_ns - BASE_NS
+
+    @offset_ns.setter
+    def offset_ns(self, offset_ns: int) -> None:
+        self._shift_ns = BASE_NS + offset_ns
 
     def now_ns(self) -> int:
         """Return nanoseconds since the Unix epoch on the gateway's clock."""
-        return time.time_ns() + self.offset_ns
+        return time.clock_gettime_ns(CLOCK) + self._shift_ns
 
     def wall_ns(self, ts_recv_ns: int, ts_send_ns: int) -> int:
         """Return the tick's receive time plus what has passed since its frame was made.

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from engine.core.records import MAX_INSTRUMENTS
 from engine.core.settings import DurationNs, Settings
+from feeds.power_config import PowerConfig
 
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
@@ -43,10 +44,21 @@ class LinkConfig(Settings):
     """Messages ZeroMQ holds for the engine before the gateway is told to wait."""
     hello_retry: PositiveNs = 250 * MS
     ping_interval: PositiveNs = 200 * MS
-    peer_timeout: PositiveNs = SECOND
+    name: Annotated[str, Field(min_length=1, max_length=64)] = "engine"
+    """What the engine calls itself; unique among the engines of a gateway."""
+    peer_timeout: PositiveNs = 800 * MS
     """The gateway counts as gone when nothing was heard from it for this long."""
     offset_window: Annotated[int, Field(ge=1, le=65_536)] = 64
     """Ping exchanges the clock offset is estimated from."""
+    resend: bool = True
+    """Ask the gateway again for what did not come; else every gap is opened at once."""
+    resend_timeout: PositiveNs = 250 * MS
+    """A request without an answer is repeated after this, then after twice as long, and so on."""
+    resend_give_up: PositiveNs = 5 * SECOND
+    """Without any answer for so long the gap is opened."""
+    hold_bytes: Annotated[int, Field(ge=1 << 16)] = 64 << 20
+    """Most bytes of messages held while something is missing before them; then no more is received,
+    and the gateway keeps what comes."""
 
     @model_validator(mode="after")
     def _timeout_covers_a_ping(self) -> "LinkConfig":
@@ -169,5 +181,13 @@ class GatewayConfig(Settings):
     """Start the source only when an engine is connected, so that it misses nothing."""
     stop_timeout: PositiveNs = 2 * SECOND
     """Longest wait for outputs to take what the ring still holds when the gateway stops."""
+    peer_timeout: PositiveNs = 800 * MS
+    """An engine counts as gone when nothing was heard from it for this long."""
+    events: Path | None = None
+    """The gateway's own journal, a JSON object a line; absent: the newest are kept in memory."""
+    events_bytes: Annotated[int, Field(ge=1 << 12)] = 16 << 20
+    """Size at which it is begun anew; the one before is kept beside it."""
+    power: PowerConfig | None = None
+    """Power of the compute board; absent: an engine that stays silent is told of and left alone."""
     spool: SpoolConfig | None = None
     source: Source = SimulatorConfig()
