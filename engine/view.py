@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from engine.core.signals import Signal
+from engine.view_events import event_lines
 from engine.view_models import model_lines, model_texts, scored_by
 from engine.view_state import ViewState
 from engine.view_text import (
@@ -47,6 +48,8 @@ MIN_SIGNALS: Final = 2
 _RATE_WIDTH: Final = 15
 """So that the sparkline stands still."""
 _MAX_PROBLEMS: Final = 4
+_FEW_EVENTS: Final = 2
+_MANY_EVENTS: Final = 6
 _MANY_QUEUED: Final = 1000
 _SIDE_STYLES: Final = {"BUY": "bold green", "SELL": "bold red"}
 _STAGE_TIMES: Final = (("p50", 2), ("p99", 100), ("p99_9", 1000), ("max", 0))
@@ -73,6 +76,7 @@ def render(state: ViewState, width: int, height: int, now_s: float) -> Renderabl
     width = min(width, MAX_WIDTH)
     head = [*_header(state, width, now_s), *_problems(state, width)]
     foot = [
+        *event_lines(list(state.events), _MANY_EVENTS if height >= TALL else _FEW_EVENTS, width),
         *model_lines(state.status, width),
         *_figures(state.status, width, height),
         *_footer(state, width),

@@ -3,12 +3,16 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from engine.core.signals import Signal
-from engine.view_text import GAP, Cell, clip, fit, labelled, printable, rule
+from engine.view_text import GAP, Cell, bundle_text, clip, fit, labelled, printable, rule
 from latency.report import format_count, format_ns
 
+_BUNDLE_WIDTH: Final = 24
+_NAMES_STAGES: Final = 100
+"""Columns from which the times of inference are called so."""
 MAX_SHOWN: Final = 4
 """Models with a line of their own."""
 
@@ -49,11 +53,15 @@ def _line(name: str, model: Mapping[str, Any], latency: Mapping[str, Any], width
     where, style = _where(model)
     times = _times_of(name, model, latency)
     failed = sum(model["failures"].values())
+    shown = printable(name)
+    bundle = clip(bundle_text(model["bundle"]), _BUNDLE_WIDTH)
+    stages = [stage for stage in ("inference", "queue") if stage in times]
     parts = [
-        Text(shown := printable(name), "bold"),
-        Text(clip(where, width - len(shown) - GAP), style),
+        Text(shown, "bold"),
+        Text(bundle, "cyan"),
+        Text(clip(where, width - cell_len(shown) - cell_len(bundle) - 2 * GAP), style),
+        *(_stage_part(stage, times[stage], width) for stage in stages),
         labelled("scores", format_count(model["scores"])),
-        *(_stage_part(stage, times[stage]) for stage in ("inference", "queue") if stage in times),
         *([labelled("no score", format_count(failed), "yellow")] if failed else []),
         *([labelled("beside it", printable(model["shadow"]["bundle"]))] if model["shadow"] else []),
         Text(printable(model["bundle"]), "dim"),
@@ -61,8 +69,10 @@ def _line(name: str, model: Mapping[str, Any], latency: Mapping[str, Any], width
     return fit(parts, width)
 
 
-def _stage_part(stage: str, times: Mapping[str, int]) -> Text:
-    return labelled(f"{stage} p50", format_ns(times["p50"])).append(" p99 ", "dim").append(
+def _stage_part(stage: str, times: Mapping[str, int], width: int) -> Text:
+    """Return a stage's times; where there is little room only the queue says what it is."""
+    label = "p50" if width < _NAMES_STAGES and stage == "inference" else f"{stage} p50"
+    return labelled(label, format_ns(times["p50"])).append(" p99 ", "dim").append(
         format_ns(times["p99"])
     )  # fmt: skip
 

@@ -10,8 +10,10 @@ from typing import Any, Final
 
 from engine.client_state import Gap, Item, Status
 from engine.core.signals import Signal
+from engine.view_events import ViewEvent, model_events
 
 KEPT_SIGNALS: Final = 200
+KEPT_EVENTS: Final = 50
 RATE_SPAN_S: Final = 60
 """Length of the sparkline of ticks a second."""
 STALE_S: Final = 3.5
@@ -35,6 +37,8 @@ class ViewState:
         signals: The newest signals, newest first.
         received: Signals taken.
         missed: Signals known to be missing, those of unknown number counted as one.
+        events: What became of models, newest first.
+        noticed: Events noticed since the beginning.
         rates: (monotonic seconds, ticks a second) of the last minute, oldest first.
         changes: Rises whenever something that is shown changed.
     """
@@ -48,6 +52,8 @@ class ViewState:
     received: int = 0
     missed: int = 0
     rates: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=600))
+    events: deque[ViewEvent] = field(default_factory=lambda: deque(maxlen=KEPT_EVENTS))
+    noticed: int = 0
     changes: int = 0
 
     def take(self, item: Item, now_s: float) -> None:
@@ -58,6 +64,7 @@ class ViewState:
                 self.received += 1
                 self.signals.appendleft(item)
             case Status():
+                self._notice(model_events(self.status, item.status, item.ts))
                 self._take_status(item.status, now_s)
             case Gap():
                 self.missed += 1 if item.to_seq is None else item.to_seq - item.from_seq + 1
@@ -68,6 +75,10 @@ class ViewState:
         self.rates.append((now_s, float(status.get("ticks_per_s", 0.0))))
         while self.rates[0][0] < now_s - RATE_SPAN_S:
             self.rates.popleft()
+
+    def _notice(self, events: list[ViewEvent]) -> None:
+        self.events.extendleft(events)
+        self.noticed += len(events)
 
     def silent_s(self, now_s: float) -> float:
         """Return for how long no status came."""

@@ -10,6 +10,7 @@ from rich.live import Live
 from engine.client import Backoff, SignalClient
 from engine.core.signals import Signal
 from engine.view import render, signal_line, status_line
+from engine.view_events import event_text
 from engine.view_state import ViewState
 
 REDRAW_S: Final = 0.25
@@ -64,9 +65,14 @@ async def watch(
 
 async def _read(state: ViewState, client: SignalClient, out: Console | None) -> None:
     async for item in client:
+        noticed = state.noticed
         state.take(item, time.monotonic())
-        if out is not None and isinstance(item, Signal):
+        if out is None:
+            continue
+        if isinstance(item, Signal):
             _print(out, signal_line(item))
+        for event in reversed(list(state.events)[: state.noticed - noticed]):
+            _print(out, f"models: {event_text(event)}")
 
 
 async def _print_status(state: ViewState, console: Console) -> None:

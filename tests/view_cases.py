@@ -7,6 +7,7 @@ from engine.core.signals import Side, Signal
 from engine.view_state import ViewState
 
 NOON_NS = 1_709_553_600_123_000_000
+LEFT = "3 answers were no numbers"
 STAGES = ("wire", "ingest", "compute", "gate", "publish", "total")
 
 
@@ -60,6 +61,29 @@ def make_status(**changes: Any) -> dict[str, Any]:
         "rss_bytes": 223_346_688,
         **changes,
     }
+
+
+def make_model_status(
+    serves: str, bundle: str = "demo-tcn@1-71acb9f87483", **changes: Any
+) -> dict[str, Any]:
+    """The status of an engine with one model, served by one of its two devices or by none."""
+    rungs = [
+        {
+            "rung": name, "serves": name == serves, "standing": "ready",
+            "detail": "started" if name == serves else LEFT,
+            "backend": "onnxruntime", "device": name, "precision": "fp32",
+        }
+        for name in ("cpu", "cpu:1")
+    ]  # fmt: skip
+    model = {
+        "bundle": bundle, "device": serves, "backend": "onnxruntime", "precision": "fp32",
+        "rungs": rungs, "scores": 12_345, "failures": {}, "swaps": 0, "shadow": None,
+        "watch": None,
+    }  # fmt: skip
+    times = {"count": 90, "p50": 85_000, "p99": 370_000, "p99_9": 370_000, "max": 400_000}
+    latency = {f"tcn/{name}": {"queue": times, "inference": times} for name in ("cpu", "cpu:1")}
+    models = {"latency": latency, "serving": {"models": {"tcn": model}}}
+    return make_status(models=models, **changes)
 
 
 def make_state(signals: int = 5, *, seconds: int = 10, **changes: Any) -> ViewState:

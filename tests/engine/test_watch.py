@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from rich.console import Console
-from view_cases import make_signal, make_status
+from view_cases import LEFT, make_model_status, make_signal, make_status
 
 from engine import watch as watching
 from engine.core.errors import StreamError
@@ -84,6 +84,28 @@ def test_without_a_terminal_or_on_demand_it_writes_lines(terminal: bool) -> None
     assert "\x1b" not in written
     assert state.received == 1
     assert state.status["signals"] == 42
+
+
+def test_lines_tell_what_became_of_models() -> None:
+    async def run() -> str:
+        stop, out = asyncio.Event(), Output(terminal=False)
+        async with streaming() as stream:
+            task = asyncio.create_task(
+                watch(f"ws://127.0.0.1:{stream.port}", make_console(out), stop)
+            )
+            await until(lambda: stream.counters["messages_received"] == 1)
+            stream.publish_status(make_model_status("cpu"))
+            stream.publish(make_signal(1))
+            await out.until("BTCUSDT.SIM")
+            stream.publish_status(make_model_status("cpu:1"))
+            await out.until("models: ")
+            await out.until(LEFT)
+            stop.set()
+            await task
+            return out.getvalue()
+
+    line = next(one for one in asyncio.run(run()).splitlines() if one.startswith("models: "))
+    assert line.endswith(f"tcn: degraded: cpu:1 serves, cpu is left ({LEFT})")
 
 
 def test_on_a_terminal_it_draws_on_a_screen_of_its_own() -> None:
