@@ -31,6 +31,9 @@ COUNTED_TICKS: Final = 1024
 Origin = tuple[int, ...]
 """Where a tick came from: epoch, sequence number, when it was to leave and when it left, ns."""
 
+ProposalCounts = list[tuple[tuple[int, int], list[tuple[int, int, int]]]]
+"""By tick, its epoch and number: strategy, instrument, and how often the one proposed it."""
+
 _GATE: Final = int(Stage.GATE)
 _ORIGIN_BYTES: Final = ORIGIN.itemsize
 _unpack_origin: Final[Callable[[Any, int], Origin]] = struct.Struct("<QQqq").unpack_from
@@ -152,6 +155,27 @@ class Judge:
         self.strategies[number] = facts
         self._ids = {key: ids for key, ids in self._ids.items() if key[0] != number}
 
+    def export_state(self) -> ProposalCounts:
+        """Return how often each strategy proposed on the ticks that still count."""
+        keys = {ids: key for key, ids in self._ids.items()}
+        return [
+            (tick, [(*keys[ids], count) for ids, count in proposed.items() if ids in keys])
+            for tick, proposed in (self._ticks.items() if self._late else ())
+        ]
+
+    def import_state(self, kept: ProposalCounts) -> None:
+        """Take up what was exported; the symbols are known already."""
+        self._tick = (-1, -1)
+        self._last = None
+        self._proposed = {}
+        self._ids.clear()
+        self._ticks.clear()
+        for tick, counts in kept if self._late else ():
+            self._ticks[tick] = {
+                self._ids_by_key((strategy, instrument)): count
+                for strategy, instrument, count in counts
+            }
+
     def rehearse(self) -> Signal | None:
         """Judge the last candidate once more, and make its signal, to no effect at all.
 
@@ -250,11 +274,12 @@ class Judge:
         return proposed
 
     def _ids_of(self, candidate: Candidate) -> SignalIds:
-        key = candidate.strategy, candidate.instrument
+        return self._ids_by_key((candidate.strategy, candidate.instrument))
+
+    def _ids_by_key(self, key: tuple[int, int]) -> SignalIds:
         ids = self._ids.get(key)
         if ids is None:
-            facts = self.strategies[candidate.strategy]
-            symbol = self.symbols[candidate.instrument]
+            facts, symbol = self.strategies[key[0]], self.symbols[key[1]]
             ids = SignalIds(facts.name, facts.version, facts.parameters, symbol)
             self._ids[key] = ids
         return ids

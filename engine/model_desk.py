@@ -125,7 +125,6 @@ class ModelDesk:
 
     Attributes:
         asked: Requests made.
-        waiting: Requests whose answers are still to come.
         silent: Scores that proposed nothing.
         failures: Requests without a score, by reason.
     """
@@ -140,7 +139,7 @@ class ModelDesk:
         self.inference = inference
         self.readings = readings
         self.asked = 0
-        self.waiting = 0
+        self._waiting: dict[int, Pending] = {}
         self.silent = 0
         self.failures: Counter[str] = Counter()
         self._clock = clock
@@ -153,8 +152,23 @@ class ModelDesk:
         self.asked += len(asks)
         answers = iter(self.inference.ask(asks) if asks else ())
         found = [next(answers) if one.candidate.window > 0 else NO_WINDOW for one in waiting]
-        self.waiting += sum(answer is None for answer in found)
+        for pending, answer in zip(waiting, found, strict=True):
+            if answer is None:
+                self._waiting[id(pending)] = pending
         return found
+
+    @property
+    def waiting(self) -> int:
+        """Requests whose answers are still to come."""
+        return len(self._waiting)
+
+    def pending(self) -> list[Pending]:
+        """Return what waits for an answer, oldest first."""
+        return list(self._waiting.values())
+
+    def settle(self, pending: Pending) -> None:
+        """Note that an answer has come."""
+        self._waiting.pop(id(pending), None)
 
     def _request(self, pending: Pending, now_ns: int) -> Ask:
         """An answer counts until the model's deadline, and no longer than the signal would."""

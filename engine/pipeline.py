@@ -7,22 +7,25 @@ the burst follows; so neither the size of a burst nor where it was cut changes a
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from engine.core.candidates import Candidate, candidates_of
+from engine.core.errors import SnapshotError
 from engine.core.models import Score
-from engine.core.records import Bars, Instruments, Ticks
+from engine.core.records import INSTRUMENT, Bars, Instruments, Ticks, id_bound
 from engine.core.signals import Signal
-from engine.judge import Judge, Origin, StrategyFacts, origin_at
+from engine.judge import Judge, Origin, ProposalCounts, StrategyFacts, origin_at
 from engine.model_desk import ModelDesk, Pending
-from engine.python_host import Hosted, Made, PythonHost
-from engine.risk.gate import RiskGate
+from engine.python_host import Hosted, HostedState, Made, PythonHost
+from engine.risk.gate import GateState, RiskGate
 from runtime.asking import Answer
-from strategies.kernel import Kernel
+from strategies.codegen import TALLY_RESETS
+from strategies.kernel import Kernel, KernelState
 from strategies.python_strategy import Proposal
 
 __all__ = ["Pipeline", "StrategyFacts"]
@@ -37,6 +40,18 @@ Origins = npt.NDArray[np.void]
 Run = Callable[[npt.NDArray[np.void], int, int], int]
 
 
+class PipelineState(msgspec.Struct, frozen=True):
+    """All trading state between two bursts, as plain values: for a snapshot."""
+
+    instruments: bytes
+    """The definitions taken, INSTRUMENT records."""
+    kernel: KernelState
+    gate: GateState
+    proposals: ProposalCounts
+    strategies: list[HostedState]
+    waiting: list[Pending]
+
+
 class Pipeline:
     """Owns all trading state; belongs to one thread.
 
@@ -49,6 +64,7 @@ class Pipeline:
     Attributes:
         ticks: Records taken.
         gaps: Gaps among them.
+        instruments: Definitions taken, INSTRUMENT, shape (I,), by id.
         cascades_cut: Proposals dropped because strategies answered each other without end.
     """
 
@@ -62,6 +78,7 @@ class Pipeline:
         self.ticks = 0
         self.gaps = 0
         self.cascades_cut = 0
+        self.instruments: Instruments = np.zeros(0, INSTRUMENT)
         self._numbers: dict[str, int] = {}
 
     @property
@@ -88,6 +105,10 @@ class Pipeline:
         if len(known) < len(instruments):
             fields = {"defined": len(instruments), "capacity": self.kernel.instruments}
             self.judge.sink.on_event("instruments_over_capacity", 0, fields)
+        grown = np.zeros(max(len(self.instruments), id_bound(known)), INSTRUMENT)
+        grown[: len(self.instruments)] = self.instruments
+        grown[known["id"]] = known
+        self.instruments = grown
         self.kernel.define(known)
         self.gate.define(known)
         for row in known:
@@ -105,6 +126,57 @@ class Pipeline:
         for hosted in self.host.hosted:
             if self.judge.strategies[hosted.number].looks_at(symbol):
                 hosted.watched.add(number)
+
+    def export_state(self) -> PipelineState:
+        """Return a copy of all trading state; call it between two bursts.
+
+        Raises:
+            SnapshotError: a Python strategy cannot be kept; names it.
+        """
+        return PipelineState(
+            instruments=self.instruments.tobytes(),
+            kernel=self.kernel.export_state(),
+            gate=self.gate.export_state(),
+            proposals=self.judge.export_state(),
+            strategies=self.host.export_state(),
+            waiting=[] if self.desk is None else self.desk.pending(),
+        )
+
+    def import_state(self, kept: PipelineState) -> None:
+        """Forget everything and take up what was exported, after ``host.start``.
+
+        Candidates that waited for scores are left to ``ask_again``. Counters of what was done stay.
+
+        Raises:
+            SnapshotError: it does not fit, and the state is undefined: import another.
+        """
+        self._forget()
+        try:
+            self.define(np.frombuffer(kept.instruments, INSTRUMENT))
+            self.kernel.import_state(kept.kernel)
+            self.gate.import_state(kept.gate)
+            self.judge.import_state(kept.proposals)
+        except (ValueError, LookupError) as error:
+            raise SnapshotError(f"its state does not fit: {error}") from error
+        self.host.import_state(kept.strategies)
+        self.gaps = self.kernel.outputs()[TALLY_RESETS]
+
+    def _forget(self) -> None:
+        self.symbols.clear()
+        self._numbers.clear()
+        self.instruments = np.zeros(0, INSTRUMENT)
+        self.kernel.enabled[: len(self.kernel.plan.rules)] = 0
+        for hosted in self.host.hosted:
+            hosted.watched.clear()
+
+    def ask_again(self, waiting: Sequence[Pending]) -> None:
+        """Go on with candidates that waited for scores when the state was exported."""
+        if self.desk is None:
+            return
+        self.judge.started_ns = _now()
+        for pending, answer in zip(waiting, self.desk.ask(waiting), strict=True):
+            if answer is not None:
+                self._decide_scored(self.desk, pending.candidate, pending.origin, answer)
 
     def unmatched(self) -> list[str]:
         """Return the strategies whose patterns match no instrument defined so far."""
@@ -226,8 +298,8 @@ class Pipeline:
     def take_answer(self, answer: Answer) -> None:
         """Go on with a candidate whose answer came later."""
         if self.desk is not None and isinstance(answer.context, Pending):
-            self.desk.waiting -= 1
             pending = answer.context
+            self.desk.settle(pending)
             self.judge.started_ns = _now()
             self._decide_scored(self.desk, pending.candidate, pending.origin, answer)
 

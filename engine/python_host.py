@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from engine.core.errors import SnapshotError
 from engine.core.records import TickKind
 from engine.core.signals import Signal
 from strategies.plan import KernelPlan
@@ -42,6 +44,14 @@ class Hosted:
     def silent(self) -> bool:
         """Whether it failed too often to be called again."""
         return self.failures >= MAX_FAILURES
+
+
+class HostedState(msgspec.Struct, frozen=True):
+    """What a Python strategy gave of itself."""
+
+    name: str
+    failures: int
+    kept: bytes
 
 
 Made = tuple[Hosted, Proposal]
@@ -142,6 +152,30 @@ class PythonHost:
         """Return how often each strategy raised, if it did."""
         return {one.name: one.failures for one in self.hosted if one.failures}
 
+    def export_state(self) -> list[HostedState]:
+        """Return what every strategy gave of itself, and how often each failed.
+
+        Raises:
+            SnapshotError: one of them cannot; names it.
+        """
+        return [HostedState(one.name, one.failures, _snapshot_of(one)) for one in self.hosted]
+
+    def import_state(self, kept: Sequence[HostedState]) -> None:
+        """Let every strategy take up what it gave.
+
+        Raises:
+            SnapshotError: they are other strategies, or one of them cannot; names it.
+        """
+        names = [one.name for one in self.hosted]
+        if [state.name for state in kept] != names:
+            raise SnapshotError(f"Python strategies are {names}, not {[s.name for s in kept]}")
+        for one, state in zip(self.hosted, kept, strict=True):
+            try:
+                one.strategy.restore(state.kept)
+            except Exception as error:
+                raise SnapshotError(f"strategy {one.name} cannot take up: {error!r}") from error
+            one.failures = state.failures
+
     def _tick_kinds(self) -> list[int]:
         kinds = [*(_TRADES if self._trades else ()), *(_QUOTES if self._quotes else ())]
         return sorted(set(kinds))
@@ -164,6 +198,13 @@ class PythonHost:
             self.fail(one, f"it raised {type(error).__name__}: {error}")
             return []
         return [(one, proposal) for proposal in one.strategy.take_proposals()]
+
+
+def _snapshot_of(one: Hosted) -> bytes:
+    try:
+        return one.strategy.snapshot()
+    except Exception as error:
+        raise SnapshotError(f"strategy {one.name} cannot be kept: {error!r}") from error
 
 
 def overrides(strategy: Strategy, method: str) -> bool:

@@ -48,6 +48,11 @@ class FeatureRings:
         """Return the number of an instrument's newest row, 0 before the first."""
         return int(self._states[model]["pushed"][instrument])
 
+    def rows_of(self, instruments: int) -> list[Floats]:
+        """Return the rings of the first ``instruments`` instruments, a view a model."""
+        sizes = [instruments * ring_length(one) * len(one.columns) for one in self.models]
+        return [self.rows[at : at + n] for at, n in zip(self.bases, sizes, strict=True)]
+
     def set_normalisation(
         self, model: int, mean: npt.ArrayLike | None, scale: npt.ArrayLike | None
     ) -> None:

@@ -7,6 +7,7 @@ configuration and the number of instruments.
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from numba.core.errors import NumbaError
@@ -36,6 +37,18 @@ OUTPUT_ROWS: Final = 4096
 _NS: Final = 1_000_000_000
 
 
+class KernelState(msgspec.Struct, frozen=True, gc=False):
+    """What a kernel knows of the first ``instruments`` instruments, as the arrays' bytes."""
+
+    instruments: int
+    state: bytes
+    ring: bytes
+    facts: bytes
+    tally: bytes
+    windows: list[bytes]
+    """Feature rows by model."""
+
+
 class Kernel:
     """One compiled pipeline over ``capacity`` instruments.
 
@@ -45,6 +58,9 @@ class Kernel:
         emit: Names of the bars that leave the kernel when they close.
         pause: Also stop after every record that made a candidate.
         enabled: For each rule, which instruments it looks at, shape (rules, I), u1; None for all.
+
+    Attributes:
+        key: Names the compiled source and all that went into it.
     """
 
     def __init__(
@@ -81,6 +97,7 @@ class Kernel:
         self._known = 0
         self._set_pristine()
         self._module = load_module(_generate(plan), _bindings_of(plan))
+        self.key = self._module.__name__.rpartition("_")[2]
         self._on_ticks: Callable[..., int] = self._module.on_ticks
         self._on_bars: Callable[..., int] = self._module.on_bars
         self._rest = (
@@ -139,6 +156,49 @@ class Kernel:
         self.facts["pre_close"][at] = instruments["pre_close"]
         self._known = max(self._known, id_bound(instruments))
         self.params[0]["instruments"] = self._known
+
+    def export_state(self) -> KernelState:
+        """Return a copy of all that the defined instruments have been through."""
+        known = self._known
+        return KernelState(
+            instruments=known,
+            state=self.state[:known].tobytes(),
+            ring=self.ring[: known * self.plan.ring_width].tobytes(),
+            facts=self.facts[:known].tobytes(),
+            tally=self.tally.tobytes(),
+            windows=[rows.tobytes() for rows in self.rings.rows_of(known)],
+        )
+
+    def import_state(self, kept: KernelState) -> None:
+        """Take up what another kernel of the same plan exported; all else is pristine again.
+
+        Raises:
+            ValueError: it is of another plan, or of more instruments than there is room for;
+                nothing was taken.
+        """
+        known = kept.instruments
+        if not 0 <= known <= self.instruments:
+            raise ValueError(f"it knows {known} instruments, there is room for {self.instruments}")
+        ring_end = known * self.plan.ring_width
+        windows = self.rings.rows_of(known)
+        places: list[tuple[npt.NDArray[Any], bytes]] = [
+            (self.state[:known], kept.state),
+            (self.ring[:ring_end], kept.ring),
+            (self.facts[:known], kept.facts),
+            (self.tally, kept.tally),
+            *zip(windows, kept.windows, strict=True),
+        ]
+        for place, found in places:
+            if place.nbytes != len(found):
+                raise ValueError(f"{len(found)} bytes of state where {place.nbytes} belong")
+        self.state[known:-1] = self.state[-1]
+        self.ring[ring_end:] = 0.0
+        self.facts[known:] = 0
+        self.facts["pre_close"][known:] = np.nan
+        for place, found in places:
+            place[:] = np.frombuffer(found, place.dtype)
+        self._known = known
+        self.params[0]["instruments"] = known or self.instruments
 
     def run_ticks(self, ticks: Ticks, start: int, stop: int) -> int:
         """Take ticks [start, stop) of a C-contiguous TICK array; return where it stopped.

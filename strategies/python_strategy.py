@@ -9,6 +9,7 @@ at the close of the bar that is handed over.
 """
 
 import math
+import pickle
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -129,6 +130,20 @@ class Strategy:
 
     def on_stop(self) -> None:
         """Called once at the end."""
+
+    def snapshot(self) -> bytes:
+        """Return all that it knows, for an engine that goes on after a restart.
+
+        By default its attributes, pickled. One that keeps what cannot be pickled, an open file or
+        a lock, defines this and ``restore``.
+        """
+        return pickle.dumps(self.__dict__, pickle.HIGHEST_PROTOCOL)
+
+    def restore(self, kept: bytes) -> None:
+        """Take up what ``snapshot`` gave; called after ``on_start``."""
+        attributes = pickle.loads(kept)
+        self.__dict__.clear()
+        self.__dict__.update(attributes)
 
     def buy(
         self, instrument: str, strength: float, confidence: float, edge_bps: float = math.nan

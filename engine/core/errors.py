@@ -12,6 +12,7 @@ HeqisError
 ├── LinkError                 the connection between gateway and engine
 ├── DeviceError               an inference device or its library
 ├── JournalError              the journal cannot be written or read
+├── SnapshotError             a snapshot that cannot be taken or does not fit
 └── StreamError               the signal stream
 """
 
@@ -134,6 +135,10 @@ class DeviceError(HeqisError):
 
 class JournalError(HeqisError):
     """The journal cannot be written or read."""
+
+
+class SnapshotError(HeqisError):
+    """A snapshot of the engine that cannot be taken, read, or taken up."""
 
 
 class StreamError(HeqisError):

@@ -5,6 +5,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from engine.core.candidates import Candidate
@@ -17,7 +18,7 @@ from engine.risk.data_rules import DATA_RULES
 from engine.risk.instrument_day import InstrumentDay
 from engine.risk.liquidity_rules import LIQUIDITY_RULES
 from engine.risk.market_rules import MARKET_RULES
-from engine.risk.positions import Bookings
+from engine.risk.positions import Bookings, BookingsState
 from engine.risk.rulebook import Rulebook
 from engine.risk.rules import PASSED, Check, RiskState, Rule, Situation, Verdict
 from engine.risk.trading_calendar import Schedule, TradingCalendar, schedule_of
@@ -31,6 +32,16 @@ GATES: Final[Mapping[Gate, Sequence[Rule]]] = MappingProxyType(
     }
 )
 """The rules of each gate, in the order in which they are asked."""
+
+
+class GateState(msgspec.Struct, frozen=True):
+    """All that a gate knows, as plain values: for a snapshot."""
+
+    bookings: BookingsState
+    days: list[tuple[int, int, float]]
+    """Instrument, trading day, the reference price that the stream stated or NaN."""
+    gap_everywhere: int | None
+    gaps: dict[int, int]
 
 
 class RiskGate:
@@ -158,9 +169,39 @@ class RiskGate:
         days = self._days
         day = days[candidate.instrument] if candidate.instrument < len(days) else None
         if day is not None and not day.is_that_of(candidate):
-            day.refill(candidate, self._board_days.of(day.board, candidate.session))
-            self._set_checks(day)
+            self._refill(day, candidate.session, candidate.pre_close)
         return day
+
+    def _refill(self, day: InstrumentDay, session: int, pre_close: float) -> None:
+        day.refill(session, pre_close, self._board_days.of(day.board, session))
+        self._set_checks(day)
+
+    def export_state(self) -> GateState:
+        """Return a copy of what was let through, which days are filled in and where gaps were."""
+        return GateState(
+            bookings=self.bookings.export_state(),
+            days=[
+                (number, day.session, day.stated_pre_close)
+                for number, day in enumerate(self._days)
+                if day is not None and day.session is not None
+            ],
+            gap_everywhere=self._gap_everywhere,
+            gaps=dict(self._gaps),
+        )
+
+    def import_state(self, kept: GateState) -> None:
+        """Forget everything and take up what was exported; instruments are defined already.
+
+        What the operator allows and the counters stay as they are.
+        """
+        self.bookings.import_state(kept.bookings)
+        self._checked = None
+        for number, session, pre_close in kept.days:
+            day = self._days[number] if number < len(self._days) else None
+            if day is not None:
+                self._refill(day, session, pre_close)
+        self._gap_everywhere = kept.gap_everywhere
+        self._gaps = dict(kept.gaps)
 
     def _set_checks(self, day: InstrumentDay) -> None:
         """Choose the checks that could refuse something on this day, in order."""

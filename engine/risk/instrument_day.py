@@ -27,6 +27,7 @@ class InstrumentDay:
         limit_up: Highest price of the day, +inf without a limit.
         limit_down: Lowest price of the day, -inf without a limit.
         half_tick: Half the least price step: prices nearer than that are the same.
+        stated_pre_close: The reference price that the stream stated when this was filled in.
         no_reference: The board has limits but there is no previous close to take them from.
         lot_problem: What is wrong with the configured order size, None if nothing is.
         t_plus_1: What was bought today cannot be sold today.
@@ -41,7 +42,7 @@ class InstrumentDay:
         "_definition_down", "_definition_pre_close", "_definition_up", "_lot", "_tick_size",
         "board", "buy_bps", "calendar", "calendar_name", "checks", "clean_checks", "half_tick",
         "limit_down", "limit_up", "long_only", "lot_problem", "multiplier", "no_reference",
-        "pre_close", "sell_bps", "session", "symbol", "t_plus_1",
+        "pre_close", "sell_bps", "session", "stated_pre_close", "symbol", "t_plus_1",
     )  # fmt: skip
 
     def __init__(
@@ -68,7 +69,7 @@ class InstrumentDay:
         self._definition_pre_close = pre_close
         self._definition_down, self._definition_up = limits
         self.session: int | None = None
-        self.pre_close = math.nan
+        self.pre_close = self.stated_pre_close = math.nan
         self.limit_up, self.limit_down = math.inf, -math.inf
         self.no_reference = False
         self.lot_problem: str | None = None
@@ -84,11 +85,18 @@ class InstrumentDay:
             pre_close == self.pre_close or pre_close != pre_close
         )
 
-    def refill(self, candidate: Candidate, rules: BoardDay) -> None:
-        """Take the rules of the candidate's trading day; about 4 µs where there are limits."""
-        self.session = candidate.session
-        stated = _is_price(candidate.pre_close)
-        self.pre_close = candidate.pre_close if stated else self._definition_pre_close
+    def refill(self, session: int, pre_close: float, rules: BoardDay) -> None:
+        """Take the rules of a trading day; about 4 µs where there are limits.
+
+        Args:
+            session: The day.
+            pre_close: Its reference price as the stream stated it, else NaN.
+            rules: What holds for the board on that day.
+        """
+        self.session = session
+        stated = _is_price(pre_close)
+        self.stated_pre_close = pre_close if stated else math.nan
+        self.pre_close = pre_close if stated else self._definition_pre_close
         self._set_limits(rules.limits, is_stated=stated)
         self.t_plus_1 = rules.settlement is not None and rules.settlement.days > 0
         self.long_only = rules.settlement is not None and not rules.settlement.short

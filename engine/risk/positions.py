@@ -7,7 +7,10 @@ Every table is bounded by the instruments or strategies, every ring by its limit
 """
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Final
+
+import msgspec
 
 from engine.core.candidates import Candidate
 
@@ -30,6 +33,19 @@ class Position:
 
 FLAT: Final = Position()
 """The position of an instrument in which nothing was booked; never written to."""
+
+
+class BookingsState(msgspec.Struct, frozen=True):
+    """All that ``Bookings`` knows, as plain values: for a snapshot."""
+
+    positions: list[tuple[int, int, int, int | None]]
+    """Instrument, units, units bought in a session, the session."""
+    last: list[tuple[int, int, int, int]]
+    """Instrument, strategy, side, when it was last given, ns."""
+    per_instrument: dict[int, list[int]]
+    per_strategy: dict[int, list[int]]
+    in_all: list[int]
+    """Times of the last signals, ns, oldest first."""
 
 
 class Ring:
@@ -57,6 +73,16 @@ class Ring:
         """Note one event."""
         self._times.append(ts_ns)
         self.full = len(self._times) == self._limit
+
+    def take(self, times: Iterable[int]) -> None:
+        """Forget everything and note these events, oldest first."""
+        self._times.clear()
+        self._times.extend(times)
+        self.full = len(self._times) == self._limit
+
+    def times(self) -> list[int]:
+        """Return what it holds, oldest first."""
+        return list(self._times)
 
 
 class Bookings:
@@ -117,6 +143,33 @@ class Bookings:
         if self._in_all is not None:
             self._in_all.add(ts)
 
+    def export_state(self) -> BookingsState:
+        """Return a copy of all of it."""
+        return BookingsState(
+            positions=[
+                (instrument, one.units, one.bought_units, one.bought_session)
+                for instrument, one in self._positions.items()
+            ],
+            last=[(*key, ts) for key, ts in self._last.items()],
+            per_instrument={key: ring.times() for key, ring in self._instruments.items()},
+            per_strategy={key: ring.times() for key, ring in self._strategies.items()},
+            in_all=[] if self._in_all is None else self._in_all.times(),
+        )
+
+    def import_state(self, kept: BookingsState) -> None:
+        """Forget everything and take up what was exported."""
+        self._positions = {}
+        for instrument, units, bought_units, session in kept.positions:
+            position = self._positions[instrument] = Position()
+            position.units, position.bought_units = units, bought_units
+            position.bought_session = session
+        self.gross_units = sum(abs(one.units) for one in self._positions.values())
+        self._last = {(key[0], key[1], key[2]): ts for *key, ts in kept.last}
+        self._instruments = _rings(kept.per_instrument, self._per_instrument)
+        self._strategies = _rings(kept.per_strategy, self._per_strategy)
+        if self._in_all is not None:
+            self._in_all.take(kept.in_all)
+
     def _move(self, candidate: Candidate, *, long_only: bool) -> None:
         position = self._positions.get(candidate.instrument)
         if position is None:
@@ -141,3 +194,11 @@ def _ring(rings: dict[int, Ring], key: int, limit: int) -> Ring:
     if ring is None:
         ring = rings[key] = Ring(limit)
     return ring
+
+
+def _rings(kept: dict[int, list[int]], limit: int) -> dict[int, Ring]:
+    """Return the rings of a table; none where the limit is off by now."""
+    rings: dict[int, Ring] = {}
+    for key, times in kept.items() if limit else ():
+        _ring(rings, key, limit).take(times)
+    return rings
