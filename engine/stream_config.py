@@ -98,9 +98,9 @@ class JournalConfig(Settings):
     for a halt."""
     min_free_bytes: Annotated[int, Field(ge=0)] = 8 << 20
     """A disk with less room counts as full before a write has failed."""
-    slow_write: PositiveNs = 700_000_000
+    slow_write: PositiveNs = 500_000_000
     """A write that has not come back for so long counts as failing."""
-    check_interval: PositiveNs = 200_000_000
+    check_interval: PositiveNs = 100_000_000
     """How often the disk, and the write in progress, are looked at."""
     refusals_first: Count = 100
     """Refusals of each reason written before sampling begins."""
