@@ -89,7 +89,7 @@ class Inference:
         try:
             await self._placer.start()
             for model in self._models:
-                _check_placed(model)
+                _check_placed(model, self._clock())
                 if model.config.shadow is not None:
                     await self.shadow(model.name, model.config.shadow)
         except (BundleError, DeviceError):
@@ -122,11 +122,20 @@ class Inference:
                 request.answers = None
         return answers
 
+    @property
+    def fullness(self) -> float:
+        """The fullest device's waiting requests, as a part of those that may wait."""
+        return self._lanes.fullness
+
+    def limit_batches(self, share: float) -> None:
+        """Let no batch be larger than this part of the largest, until it is set to 1 again."""
+        self._lanes.limit(share)
+
     def status(self) -> dict[str, Any]:
         """Return models, devices and memory, for people and machines."""
-        models = {}
+        models, now_ns = {}, self._clock()
         for model, opinions in zip(self._models, self._placer.opinions, strict=True):
-            models[model.name] = model.told() | opinions.told(model.current)
+            models[model.name] = model.told(now_ns) | opinions.told(model.current)
         return {
             "models": models,
             "devices": self._lanes.told(),
@@ -139,7 +148,7 @@ class Inference:
         return {
             model.name: "; ".join(
                 f"{rung['rung']} is {rung['standing']}: {rung['detail']}"
-                for rung in model.told()["rungs"]
+                for rung in model.told(self._clock())["rungs"]
             )
             for model in self._models
             if model.current is None
@@ -341,8 +350,8 @@ class _Exclusive:
         self._model.swapping = False
 
 
-def _check_placed(model: ServedModel) -> None:
-    told = model.ladder.told()
+def _check_placed(model: ServedModel, now_ns: int) -> None:
+    told = model.ladder.told(now_ns)
     absent = all(rung["standing"] == Standing.ABSENT.value for rung in told)
     if absent and not model.loading:
         formats = [file.format for file in model.bundle.forms()]

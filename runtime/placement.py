@@ -130,6 +130,7 @@ class Ladder:
     Attributes:
         current: The device that serves, "" if none is left.
         transitions: How often it changed.
+        changed_ns: When it last changed.
     """
 
     def __init__(self, rungs: Sequence[str], policy: LadderPolicy) -> None:
@@ -137,6 +138,7 @@ class Ladder:
         self._rungs = {name: _Rung(name) for name in rungs}
         self.current = ""
         self.transitions = 0
+        self.changed_ns = 0
 
     @property
     def rungs(self) -> tuple[str, ...]:
@@ -257,18 +259,30 @@ class Ladder:
         rung.forget()
         return self._settle(now_ns, Cause.RECOVERED, f"{name}: {rung.detail}")
 
-    def told(self) -> list[dict[str, object]]:
-        """Return what is thought of each device, for status and people."""
+    def told(self, now_ns: int) -> list[dict[str, object]]:
+        """Return what is thought of each device, for status and people.
+
+        ``for_s``: for how long it has served, been ready, or been left; None where it is absent.
+        """
         return [
             {
                 "rung": rung.name,
                 "standing": rung.standing.value,
                 "serves": rung.name == self.current,
+                "for_s": self._for_s(now_ns, rung),
                 "cause": rung.cause.value,
                 "detail": rung.detail,
             }
             for rung in self._rungs.values()
         ]
+
+    def _for_s(self, now_ns: int, rung: _Rung) -> float | None:
+        if rung.standing is Standing.ABSENT:
+            return None
+        since_ns = rung.ready_ns if rung.standing is Standing.READY else rung.left_ns
+        if rung.name == self.current:
+            since_ns = self.changed_ns
+        return (now_ns - since_ns) / _NS_PER_S
 
     def _verdict(self, rung: _Rung, outcome: Outcome) -> Cause | None:
         policy = self._policy
@@ -295,5 +309,6 @@ class Ladder:
             return None
         transition = Transition(now_ns, self.current, after, cause, detail)
         self.current = after
+        self.changed_ns = now_ns
         self.transitions += 1
         return transition

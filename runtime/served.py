@@ -231,7 +231,7 @@ class ServedModel:
         """Let the form on the ladder's device serve."""
         self.current = self.forms.get(self.ladder.current)
 
-    def told(self) -> dict[str, Any]:
+    def told(self, now_ns: int) -> dict[str, Any]:
         """Return how it is, for status and people."""
         current = self.current
         return {
@@ -239,7 +239,7 @@ class ServedModel:
             "device": "" if current is None else current.loaded.device,
             "backend": "" if current is None else current.loaded.backend,
             "precision": "" if current is None else current.loaded.precision.value,
-            "rungs": [self._told_rung(rung) for rung in self.ladder.told()],
+            "rungs": [self._told_rung(rung) for rung in self.ladder.told(now_ns)],
             "scores": self.scores,
             "failures": dict(self.failures),
             "transitions": self.ladder.transitions,

@@ -7,11 +7,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from engine.view_text import format_uptime
 from latency.report import format_ns
 
 _PIPE_WIDTH: Final = 120
 """Columns where there is no terminal to ask."""
 _STYLES: Final = {"passed": "green", "failed": "bold red"}
+_RUNG_STYLES: Final = {"left": "yellow", "absent": "dim"}
 
 
 def print_check(facts: dict[str, Any]) -> None:
@@ -70,21 +72,71 @@ def print_served(models: Mapping[str, Any]) -> None:
         return
     for name, model in served.items():
         console.print(f"[bold]{escape(name)}[/]  {escape(model['bundle'])}", highlight=False)
-        rows = [(_standing(rung), f"{rung['rung']}: {rung['detail']}") for rung in model["rungs"]]
-        rows += [("scores", f"{model['scores']:,}, swapped {model['swaps']} times")]
-        rows += [(f"no score: {why}", f"{count:,}") for why, count in model["failures"].items()]
+        console.print(_ladder(model["rungs"]))
+        failures = ", ".join(f"{why} {count:,}" for why, count in model["failures"].items())
+        times = "once" if model["swaps"] == 1 else f"{model['swaps']:,} times"
+        rows = [
+            ("scores", f"{model['scores']:,}, swapped {times}"),
+            ("no score", failures or "never"),
+            ("precision", watch_text(model["watch"])),
+            ("beside it", shadow_text(model["shadow"])),
+        ]
         rows += [
             (f"{stage} on {_where(where)}", _times(times))
             for where, stages in models["latency"].items()
             if where.partition("/")[0] == name
             for stage, times in stages.items()
         ]
-        rows += [
-            (key, ", ".join(f"{part} {value}" for part, value in model[key].items()))
-            for key in ("shadow", "watch")
-            if model[key]
-        ]
         console.print(_pairs(rows))
+
+
+def watch_text(watch: Mapping[str, Any] | None) -> str:
+    """Return in words how far the form that serves was off the reference so far."""
+    if watch is None:
+        return "not watched: the reference form itself serves, check_share is 0, or nothing serves"
+    unchecked = f", {watch['unchecked']:,} not comparable" if watch["unchecked"] else ""
+    if not watch["checks"]:
+        return f"no input checked yet{unchecked}"
+    drift = f"{watch['max_abs']:.2g} off at most, {watch['tolerance']:g} allowed"
+    outside = f"{watch['outside']:,} outside" if watch["outside"] else "none outside"
+    alarm = "ALARM: " if watch["alarm"] else ""
+    return f"{alarm}{watch['checks']:,} inputs checked, {outside}, {drift}{unchecked}"
+
+
+def shadow_text(shadow: Mapping[str, Any] | None) -> str:
+    """Return in words how a candidate's answers differ from those served."""
+    if shadow is None:
+        return "nobody"
+    who = f"{shadow['bundle']} on {shadow['backend']}@{shadow['device']}"
+    compared = shadow["compared"]
+    missing = f", {shadow['unanswered']:,} without an answer" if shadow["unanswered"] else ""
+    if not compared:
+        return f"{who}: nothing compared yet{missing}"
+    share = shadow["disagreed"] / compared
+    otherwise = f"decided otherwise in {shadow['disagreed']:,} of {compared:,} ({share:.1%})"
+    return f"{who}: {otherwise}, {shadow['max_abs']:.2g} apart at most{missing}"
+
+
+def _ladder(rungs: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the placement as a table: who serves, since when, in which precision, and why."""
+    table = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
+    for title in ("entry", "stands", "for", "library", "computes in", "parity"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("why", overflow="fold")
+    for rung in rungs:
+        style = "bold green" if rung["serves"] else _RUNG_STYLES.get(rung["standing"], "")
+        since_s = rung.get("for_s")
+        parity = rung.get("parity_max_abs")
+        table.add_row(
+            escape(rung["rung"]),
+            f"[{style}]{_standing(rung)}[/]" if style else _standing(rung),
+            "-" if since_s is None else format_uptime(since_s),
+            escape(rung.get("backend", "-")),
+            rung.get("precision", "-"),
+            "-" if parity is None else f"{parity:.1e}",
+            escape(rung["detail"]),
+        )
+    return table
 
 
 def _where(label: str) -> str:

@@ -146,7 +146,7 @@ def test_a_device_given_up_is_never_probed() -> None:
     ladder.drop(1, "dla:0", "no such device here")
     assert ladder.current == "gpu"
     assert ladder.due(10**18) == []
-    told = ladder.told()[0]
+    told = ladder.told(0)[0]
     assert told["standing"] == "absent"
     assert told["detail"] == "no such device here"
 
@@ -240,3 +240,14 @@ def test_a_device_that_cannot_be_loaded_is_tried_less_and_less_often() -> None:
     assert ladder.due(501 * S) == ["cpu"]
     ladder.probed(501 * S, "cpu", "no room")
     assert ladder.due(502 * S) == ["cpu"]
+
+
+def test_it_is_told_for_how_long_each_device_has_stood_as_it_does() -> None:
+    ladder = Ladder(("dla:0", "gpu", "cpu"), POLICY)
+    ladder.start(0, "gpu", "loaded")
+    ladder.start(2 * S, "cpu", "loaded")
+    fail(ladder, 10 * S, "gpu")
+    told = {rung["rung"]: rung["for_s"] for rung in ladder.told(13 * S)}
+    assert told == {"dla:0": None, "gpu": 3.0, "cpu": 3.0}
+    ladder.start(14 * S, "dla:0", "loaded")
+    assert [rung["for_s"] for rung in ladder.told(20 * S)] == [6.0, 10.0, 18.0]
