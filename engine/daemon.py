@@ -17,8 +17,10 @@ from engine.core.records import Instruments
 from engine.ingest import Ingest
 from engine.journal import Journal
 from engine.latency_log import LatencyLog, no_models
+from engine.link_recovery import LinkRecovery
 from engine.model_control import ModelControl
 from engine.recorder import Recorder
+from engine.recovery_timer import RecoveryTimer
 from engine.rehearsal import Rehearsal
 from engine.risk.rules import RiskState
 from engine.sinks import LiveSink
@@ -48,6 +50,7 @@ class Engine:
     Attributes:
         ingest: The duty cycle.
         stream: The signal stream; its ``port`` is known once live.
+        recovery: Fetches what did not come over the link.
         ready_s: Seconds from construction to ready.
     """
 
@@ -75,6 +78,7 @@ class Engine:
         self.stream: SignalStream
         self.board: StatusBoard
         self.receiver: TickReceiver | None = None
+        self.recovery: LinkRecovery
 
     async def __aenter__(self) -> "Engine":
         async with contextlib.AsyncExitStack() as stack:
@@ -170,9 +174,35 @@ class Engine:
         receiver = TickReceiver(link.data, slots=link.slots, hwm=link.receive_hwm)
         stack.callback(receiver.close)
         self.receiver = receiver
-        control = ControlClient(link, on_instruments=self._on_instruments)
+        control = ControlClient(
+            link,
+            on_instruments=self._on_instruments,
+            on_welcome=lambda welcome: self.recovery.on_welcome(welcome, time.monotonic_ns()),
+            on_resent=lambda head, frames: self.recovery.on_resent(
+                head, frames, time.monotonic_ns()
+            ),
+        )
         self.board.control = control
+        timer = RecoveryTimer(lambda mono_ns: self.recovery.on_turn(mono_ns))
+        stack.callback(timer.close)
+        self.recovery = LinkRecovery(
+            self.ingest,
+            link,
+            ask=control.ask,
+            heard_ns=lambda: control.heard_ns,
+            wake=timer.wake,
+            pause=self._pause_receiver,
+        )
+        self.board.recovery = self.recovery
         await stack.enter_async_context(control)
+
+    def _pause_receiver(self, stop: bool) -> None:
+        if self.receiver is None:
+            return
+        if stop:
+            self.receiver.detach()
+        else:
+            self.receiver.attach(asyncio.get_running_loop(), self.ingest.on_burst)
 
     def _on_instruments(self, instruments: Instruments, epoch: int) -> None:
         """Begin to take data once it is known what the instruments are.

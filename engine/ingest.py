@@ -2,8 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from engine.core.errors import FrameError
 from engine.core.records import INSTRUMENT, Instruments, Schema, id_bound
 from engine.pipeline import Pipeline
 from engine.recorder import Recorder
-from feeds.burst import BurstDecoder
+from feeds.burst import HELD, BurstDecoder
 from feeds.codec import decode_frame, merge_instruments
 from latency.histogram import StageHistograms
 
@@ -25,6 +25,12 @@ Run = Callable[[npt.NDArray[np.void], npt.NDArray[np.void], int, int], int]
 _TICK: Final = int(Schema.TICK)
 _BAR: Final = int(Schema.BAR)
 _INSTRUMENTS: Final = int(Schema.INSTRUMENTS)
+
+Held = Callable[
+    [npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64], int, int, int], None
+]
+"""Takes wire, offsets, lengths, the first message not taken, the number of messages and the
+monotonic time of the wake, ns."""
 
 
 class Ingest:
@@ -43,6 +49,10 @@ class Ingest:
         last_data_ns: Monotonic time of the last burst, 0 before the first.
         faults: Bursts that ended in an error of ours.
         rehearse: Called after every burst.
+        on_hold: Called when decoding stopped before a gap, with what was not taken.
+        divert: Takes whole bursts, from message 0 on, instead of the decoder; None: it does.
+        on_gap: Called with the facts of every gap opened.
+        gap_facts: Why a gap that is opened now is one; goes into its facts.
         refused_definitions: Why definitions of the stream were refused, "" if none were. What an
             instrument id means is no longer certain then, so the engine is halted.
     """
@@ -65,6 +75,10 @@ class Ingest:
         self.faults = 0
         self.refused_definitions = ""
         self.rehearse: Callable[[], None] = _nothing
+        self.on_hold: Held | None = None
+        self.divert: Held | None = None
+        self.on_gap: Callable[[Mapping[str, Any]], None] | None = None
+        self.gap_facts: Mapping[str, Any] = {}
         self._clock = clock
         self._histograms = histograms
         self._intended = decoder.origins["ts_intended"]
@@ -97,22 +111,39 @@ class Ingest:
         self.bursts += 1
         self.last_data_ns = woken_ns
         try:
-            self._take(wire, offsets, lengths, count, woken_ns)
+            if self.divert is not None:
+                self.divert(wire, offsets, lengths, 0, count, woken_ns)
+            else:
+                reached = self.take(wire, offsets, lengths, 0, count, woken_ns)
+                if reached < count and self.on_hold is not None:
+                    self.on_hold(wire, offsets, lengths, reached, count, woken_ns)
             self.rehearse()
         except Exception as error:  # noqa: BLE001 - the duty cycle's guard: fail closed, stay up
-            self.faults += 1
-            _log.critical("the duty cycle failed", exc_info=True)
-            self._on_fault(f"{type(error).__name__}: {error}")
+            self._fail(error)
 
-    def _take(
+    def guard(self, act: Callable[[], None]) -> None:
+        """Do work of the duty cycle that no burst has set off."""
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 - the duty cycle's guard: fail closed, stay up
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self.faults += 1
+        _log.critical("the duty cycle failed", exc_info=error)
+        self._on_fault(f"{type(error).__name__}: {error}")
+
+    def take(
         self,
         wire: npt.NDArray[np.uint8],
         offsets: npt.NDArray[np.int64],
         lengths: npt.NDArray[np.int64],
+        at: int,
         count: int,
         woken_ns: int,
-    ) -> None:
-        decoder, at = self.decoder, 0
+    ) -> int:
+        """Take messages ``at`` to ``count - 1``; return the first not taken, before a gap."""
+        decoder = self.decoder
         while at < count:
             segment = decoder.decode(wire, offsets, lengths, at, count)
             if self.recorder is not None:
@@ -126,12 +157,18 @@ class Ingest:
                 self._run(self.pipeline.run_bars, decoder.bars, segment.count, woken_ns)
             elif segment.schema == _INSTRUMENTS:
                 self._learn(wire, int(offsets[at - 1]))
+            elif segment.schema == HELD:
+                return at
+        return at
 
     def _tell_gaps(self) -> None:
         """Journal the records that did not come; beyond the decoder's bound they are counted."""
         self._gaps = self.pipeline.gaps
         for gap in self.decoder.take_gaps():
-            self.pipeline.judge.sink.on_event("gap", 0, gap._asdict())
+            facts = {**gap._asdict(), **self.gap_facts}
+            self.pipeline.judge.sink.on_event("gap", 0, facts)
+            if self.on_gap is not None:
+                self.on_gap(facts)
 
     def _run(self, run: Run, records: npt.NDArray[np.void], count: int, woken_ns: int) -> None:
         arrived_ns = self._clock.now_ns()

@@ -10,6 +10,7 @@ import psutil
 from engine.ingest import Ingest
 from engine.journal import Journal
 from engine.latency_log import LatencyLog
+from engine.link_recovery import LinkRecovery
 from engine.model_control import ModelControl
 from engine.risk.rules import RiskState
 from engine.sinks import LiveSink
@@ -52,6 +53,7 @@ class StatusBoard:
         self._started_ns = time.perf_counter_ns()
         self._before = (self._started_ns, 0, 0)
         self.control: ControlClient | None = None
+        self.recovery: LinkRecovery | None = None
 
     def problems(self) -> list[str]:
         """Return what keeps the engine from being healthy, most urgent first."""
@@ -125,6 +127,7 @@ class StatusBoard:
             "void": pipeline.judge.void,
             "refusals": dict(self._sink.refusals),
             "input": self._ingest.decoder.count_by_name(),
+            "recovery": {} if self.recovery is None else self.recovery.counters,
             "strategy_failures": pipeline.host.failures(),
             "models": self._told_models(),
             "latency": _told(self._histograms.summary()),

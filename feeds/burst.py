@@ -12,13 +12,25 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.records import BAR, MAX_FRAME_RECORDS, TICK, Bars, Schema, Ticks
-from feeds.burst_kernel import NEXT, ORIGIN, STREAM_COLUMNS, Counter, decode_entry, places_nb
+from feeds.burst_kernel import (
+    EPOCH,
+    GATEWAY,
+    HOLD,
+    NEXT,
+    ORIGIN,
+    STREAM_COLUMNS,
+    Counter,
+    decode_entry,
+    places_nb,
+)
 from feeds.frame_check import FrameFault
 from feeds.tick_check import TickFault
 
-__all__ = ["COUNTER_NAMES", "ORIGIN", "BurstDecoder", "Counter", "Gap", "Segment"]
+__all__ = ["COUNTER_NAMES", "HELD", "ORIGIN", "BurstDecoder", "Counter", "Gap", "Segment"]
 
-_SCHEMAS: Final = (0, Schema.INSTRUMENTS, Schema.TICK, Schema.BAR)
+HELD: Final = 255
+"""Stands for the schema in a segment that ended before a gap, of a stream that holds there."""
+_SCHEMAS: Final = (0, int(Schema.INSTRUMENTS), int(Schema.TICK), int(Schema.BAR), HELD)
 
 COUNTER_NAMES: Final = (
     *(counter.name.lower() for counter in Counter),
@@ -34,7 +46,8 @@ class Segment(msgspec.Struct, frozen=True, gc=False):
     ``schema`` TICK or BAR: ``count`` records stand in ``ticks`` or ``bars``, with their origins.
     INSTRUMENTS: the last message consumed defines instruments (``decode_frame`` reads it).
     0: nothing came of the messages consumed. ``consumed`` may be 0 with a TICK segment: a gap
-    before bars.
+    before bars. HELD: the message after those consumed, if any were, comes after a gap, and its
+    stream was told to hold there.
     """
 
     schema: int
@@ -139,7 +152,9 @@ class BurstDecoder:
     def expected(self) -> dict[int, tuple[int, int]]:
         """Return the epoch and the next sequence number expected, by gateway."""
         return {
-            int(row[0]) - 1: (int(row[1]), int(row[NEXT])) for row in self._streams if row[0] > 0
+            int(row[GATEWAY]) - 1: (int(row[EPOCH]), int(row[NEXT]))
+            for row in self._streams
+            if row[GATEWAY] > 0 and row[EPOCH] >= 0
         }
 
     def expect(self, gateway: int, epoch: int, next_seq: int) -> None:
@@ -148,10 +163,27 @@ class BurstDecoder:
         Raises:
             ValueError: no room for one more gateway.
         """
+        self._row(gateway)[EPOCH:HOLD] = (epoch, -1, next_seq)
+
+    def hold(self, gateway: int, *, at_gaps: bool) -> None:
+        """Stop before gaps of a gateway's stream, or open them, as is done unless told otherwise.
+
+        Where decoding stopped, nothing of the stream has changed: hold no longer, and the same
+        message opens the gap.
+
+        Raises:
+            ValueError: no room for one more gateway.
+        """
+        self._row(gateway)[HOLD] = at_gaps
+
+    def _row(self, gateway: int) -> npt.NDArray[np.int64]:
+        """Find a gateway's row, or take a free one, of which no frame has come yet."""
         for row in self._streams:
-            if row[0] in (0, gateway + 1):
-                row[:] = (gateway + 1, epoch, -1, next_seq)
-                return
+            if row[GATEWAY] == 0:
+                row[:] = (gateway + 1, -1, -1, 0, 0)
+            if row[GATEWAY] == gateway + 1:
+                found: npt.NDArray[np.int64] = row
+                return found
         raise ValueError(f"no room for gateway {gateway}")
 
     def _look_at(self, wire: npt.NDArray[np.uint8]) -> None:

@@ -74,9 +74,10 @@ GATEWAY: Final = 0
 EPOCH: Final = 1
 PREVIOUS: Final = 2
 NEXT: Final = 3
-STREAM_COLUMNS: Final = 4
-"""Columns of a stream's row, i8: gateway + 1 (0 is free), epoch, the epoch before it (-1: none),
-the next number."""
+HOLD: Final = 4
+STREAM_COLUMNS: Final = 5
+"""Columns of a stream's row, i8: gateway + 1 (0 is free), epoch (-1: none yet), the epoch before
+it (-1: none), the next number, whether decoding stops before a gap instead of opening it."""
 
 _LOW: Final = 0xFFFF_FFFF
 _ALL: Final = records.ALL_INSTRUMENTS
@@ -95,6 +96,8 @@ _BAR_WORDS: Final = BAR.itemsize // 8
 _SKIP: Final = 1
 _STOP: Final = 2
 _HAND_OVER: Final = 3
+HELD_SCHEMA: Final = 4
+"""What the entry point returns for a schema where it stopped before a gap."""
 
 ORIGIN: Final = np.dtype(
     [
@@ -284,7 +287,8 @@ def _deliver_nb(  # type: ignore[no-untyped-def] # compiled
 ):
     """Take in one sequenced frame; return the segment's schema, its count, and 1 if it is done.
 
-    It is not done if the segment must end before it; its gap, if any, is done all the same.
+    It is not done if the segment must end before it; its gap, if any, is done all the same, but
+    for a stream that holds at gaps: there the segment ends, and the next one is HELD_SCHEMA.
     """
     schema = words[base] >> 48 & 0xFFFF
     size = words[base + 3] & _LOW
@@ -293,6 +297,8 @@ def _deliver_nb(  # type: ignore[no-untyped-def] # compiled
     if row < 0:
         return kind, count, 1
     if expected < first or streams[row, EPOCH] != words[base + 1]:
+        if streams[row, HOLD] != 0:
+            return kind if count > 0 else HELD_SCHEMA, count, 0
         if kind == _BAR_SCHEMA or count == len(ticks):
             return kind, count, 0
         _open_gap_nb(
@@ -376,7 +382,7 @@ def _decode_burst_nb(state, words, offsets, lengths, start, stop, known):  # typ
             kind = _INSTRUMENTS_SCHEMA
             count = 1
             break
-    if count == 0:
+    if count == 0 and kind != HELD_SCHEMA:
         kind = 0
     return kind | count << 8 | (i - start) << 32
 
@@ -410,6 +416,7 @@ def make_decoder(stamp: int) -> Callable[..., Any]:
         Returns:
             schema | records << 8 | messages consumed << 32. Schema INSTRUMENTS: one frame, the
             last consumed. Zero messages consumed with a record: a GAP tick stands before bars.
+            HELD_SCHEMA: the next message comes after a gap, and its stream holds there.
         """
         if stamp < 0:
             return 0

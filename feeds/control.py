@@ -1,6 +1,7 @@
 """The control channel's sockets: the gateway's ROUTER and the engine's DEALER, over aiozmq."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -15,9 +16,16 @@ from feeds.codec import decode_instruments
 from feeds.config import LinkConfig
 from feeds.control_desk import ControlDesk, StreamFacts
 from feeds.control_messages import (
+    BUSY,
     MAX_REPLY_BYTES,
     MAX_REQUEST_BYTES,
+    UNSUPPORTED,
+    ErrorReply,
+    Leave,
     NewInstruments,
+    Resend,
+    Resent,
+    Restart,
     StatusReply,
     StatusRequest,
     Welcome,
@@ -25,10 +33,14 @@ from feeds.control_messages import (
 )
 from feeds.control_session import ControlSession
 from latency.offset import OffsetEstimate
+from latency.steady import steady_ns
 
 __all__ = ["ControlClient", "ControlServer", "StreamFacts"]
 
 _HWM: Final = 64
+_PREFIX: Final = b"heqis"
+_IDENTITY_BYTES: Final = 12
+"""Random ones: an engine that connects again is the same peer, and no other is."""
 
 
 class _Channel:
@@ -116,6 +128,7 @@ class ControlServer:
 
     async def __aenter__(self) -> Self:
         channel = _Channel(zmq.ROUTER, MAX_REQUEST_BYTES, self._on_message)
+        channel.socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         try:
             channel.socket.bind(self._endpoint)
         except zmq.ZMQError as error:
@@ -132,6 +145,11 @@ class ControlServer:
         trace: TracebackType | None,
     ) -> None:
         await self.close()
+
+    def ask_restart(self, reason: str) -> int:
+        """Ask every peer to end in order and begin anew; return how many were asked."""
+        self._broadcast(self._desk.restart(reason))
+        return len(self._desk.peers)
 
     def tell_instruments(self) -> None:
         """Send every peer the definitions."""
@@ -150,14 +168,14 @@ class ControlServer:
         for peer in self._desk.peers:
             self._send(peer, payload)
 
-    def _send(self, peer: bytes, payload: bytes) -> None:
-        if self._channel is None or not self._channel.write((peer, payload)):
+    def _send(self, peer: bytes, *payload: bytes) -> None:
+        if self._channel is None or not self._channel.write((peer, *payload)):
             self.unsent += 1
 
     def _on_message(self, parts: list[bytes]) -> None:
         peer, *payload = parts
-        answer = self._desk.answer(peer, payload, time.time_ns(), time.monotonic_ns())
-        self._send(peer, answer)
+        answer = self._desk.answer(peer, payload, steady_ns(), time.monotonic_ns())
+        self._send(peer, *answer)
 
 
 class ControlClient:
@@ -168,6 +186,9 @@ class ControlClient:
         name: What the engine calls itself.
         on_instruments: Called with all definitions, shape (I,), and the stream's epoch: at every
             welcome, and whenever they change.
+        on_welcome: Called at every welcome, after ``on_instruments``.
+        on_resent: Called with each answer to a resend, and the frames that came with it.
+        on_restart: Called with a reason when the gateway asks for a new beginning.
     """
 
     def __init__(
@@ -176,8 +197,15 @@ class ControlClient:
         *,
         name: str = "engine",
         on_instruments: Callable[[Instruments, int], None] | None = None,
+        on_welcome: Callable[[Welcome], None] | None = None,
+        on_resent: Callable[[Resent | ErrorReply, bytes], None] | None = None,
+        on_restart: Callable[[str], None] | None = None,
     ) -> None:
         self._config = config
+        self._on_restart = on_restart
+        self._on_welcome = on_welcome
+        self._on_resent = on_resent
+        self._identity = _PREFIX + os.urandom(_IDENTITY_BYTES)
         self._session = ControlSession(config, name)
         self._on_instruments = on_instruments
         self._channel: _Channel | None = None
@@ -197,6 +225,11 @@ class ControlClient:
         return self._session.welcome
 
     @property
+    def heard_ns(self) -> int:
+        """Monotonic time at which the gateway was last heard, 0 before the first time."""
+        return self._session.heard_ns or 0
+
+    @property
     def offset(self) -> OffsetEstimate | None:
         """The gateway's clock minus ours, with its error bound; None until known."""
         return self._session.estimate
@@ -208,6 +241,7 @@ class ControlClient:
 
     async def __aenter__(self) -> Self:
         channel = _Channel(zmq.DEALER, MAX_REPLY_BYTES, self._on_message)
+        channel.socket.setsockopt(zmq.IDENTITY, self._identity)
         channel.socket.setsockopt(zmq.IMMEDIATE, 1)
         channel.socket.connect(self._config.control)
         await channel.open()
@@ -243,9 +277,17 @@ class ControlClient:
             self._write(encode(StatusRequest()))
         return await asyncio.shield(self._status)
 
+    def leave(self, *, returns: bool) -> None:
+        """Say that we stop by decision, and whether we mean to be back at once."""
+        self._write(encode(Leave(returns)))
+
+    def ask(self, request: Resend) -> bool:
+        """Ask for records again; False if the channel cannot take the request now."""
+        return self._channel is not None and self._channel.write((encode(request),))
+
     async def _keep_in_touch(self) -> None:
         while True:
-            message = self._session.outgoing(time.monotonic_ns(), time.time_ns())
+            message = self._session.outgoing(time.monotonic_ns(), steady_ns())
             if message is not None:
                 self._write(message)
             self._wake.clear()
@@ -262,15 +304,26 @@ class ControlClient:
             counters["unsent"] = counters.get("unsent", 0) + 1
 
     def _on_message(self, parts: list[bytes]) -> None:
-        reply = self._session.incoming(parts[0], time.monotonic_ns(), time.time_ns())
+        reply = self._session.incoming(parts[0], time.monotonic_ns(), steady_ns())
         if isinstance(reply, Welcome):
             self._welcomed.set()
         if isinstance(reply, Welcome | NewInstruments):
             self._define(reply)
+        elif isinstance(reply, Resent | ErrorReply):
+            self._hand_over(reply, b"".join(parts[1:]))
+        elif isinstance(reply, Restart) and self._on_restart is not None:
+            self._on_restart(reply.reason)
         elif isinstance(reply, StatusReply) and self._status and not self._status.done():
             self._status.set_result(reply.status)
+        if isinstance(reply, Welcome) and self._on_welcome is not None:
+            self._on_welcome(reply)
         if self._session.wait_ns(time.monotonic_ns()) == 0:
             self._wake.set()
+
+    def _hand_over(self, reply: Resent | ErrorReply, frames: bytes) -> None:
+        about_resend = isinstance(reply, Resent) or reply.reason in {BUSY, UNSUPPORTED}
+        if about_resend and self._on_resent is not None:
+            self._on_resent(reply, frames)
 
     def _define(self, reply: Welcome | NewInstruments) -> None:
         try:

@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 
 from feeds.control_messages import (
     PROTOCOL,
+    UNSUPPORTED,
     Bye,
     ErrorReply,
     Hello,
+    Leave,
     MessageError,
     NewInstruments,
     Ping,
@@ -16,11 +18,16 @@ from feeds.control_messages import (
     Reply,
     Request,
     Resend,
+    Resent,
+    Restart,
     StatusReply,
     Welcome,
     encode,
     parse_request,
 )
+
+Serve = Callable[[bytes, Resend, int], tuple[Resent | ErrorReply, bytes]]
+"""Takes a peer, its request and the monotonic time, ns; returns the answer and its frames."""
 
 
 class StreamFacts(NamedTuple):
@@ -46,8 +53,7 @@ class ControlDesk:
         facts: Tells of the stream now.
         status: Tells the gateway's counters now.
         max_peers: Most peers remembered.
-        resend: Serves a request for records again and returns its reply; None while that is not
-            to be had.
+        resend: Serves a request for records again; None where that is not to be had.
     """
 
     def __init__(
@@ -55,13 +61,16 @@ class ControlDesk:
         facts: Callable[[], StreamFacts],
         status: Callable[[], dict[str, Any]],
         max_peers: int,
-        resend: Callable[[bytes, Resend], Reply] | None = None,
+        resend: Serve | None = None,
     ) -> None:
         self._facts = facts
         self._status = status
         self._max_peers = max_peers
         self._resend = resend
         self._heard: OrderedDict[bytes, int] = OrderedDict()
+        self._names: dict[bytes, str] = {}
+        self._parted: set[str] = set()
+        self._just_parted: list[str] = []
         self.answered: dict[str, int] = {}
 
     @property
@@ -73,8 +82,32 @@ class ControlDesk:
         """Return how many peers were heard within the timeout."""
         return sum(mono_ns - heard <= timeout_ns for heard in self._heard.values())
 
-    def answer(self, peer: bytes, parts: Sequence[bytes], wall_ns: int, mono_ns: int) -> bytes:
-        """Return the reply to one message.
+    def silences(self, mono_ns: int) -> dict[str, int]:
+        """Return for how long each peer has not been heard, by name, nanoseconds."""
+        found: dict[str, int] = {}
+        for peer, heard_ns in self._heard.items():
+            name, silent_ns = self._names[peer], mono_ns - heard_ns
+            found[name] = min(silent_ns, found.get(name, silent_ns))
+        return found
+
+    @property
+    def all_parted(self) -> bool:
+        """Whether every peer that ever was has said that it stops, and will not be back."""
+        return bool(self._parted) and not self._heard
+
+    def take_parted(self) -> list[str]:
+        """Return the peers that have parted since the last call."""
+        parted, self._just_parted = self._just_parted, []
+        return parted
+
+    def restart(self, reason: str) -> bytes:
+        """Return the message that asks a peer to begin anew."""
+        return encode(Restart(reason))
+
+    def answer(
+        self, peer: bytes, parts: Sequence[bytes], wall_ns: int, mono_ns: int
+    ) -> tuple[bytes, ...]:
+        """Return the parts of the reply to one message: one, or two if frames go with it.
 
         Args:
             peer: The sender's identity.
@@ -88,10 +121,12 @@ class ControlDesk:
             request = parse_request(parts[0])
         except MessageError as error:
             self._count(f"refused_{error.reason}")
-            return encode(ErrorReply(error.reason, error.detail))
+            return (encode(ErrorReply(error.reason, error.detail)),)
         self._note(peer, request, mono_ns)
         self._count(type(request).__name__.lower())
-        return encode(self._reply(peer, request, wall_ns))
+        if isinstance(request, Resend):
+            return self._send_again(peer, request, mono_ns)
+        return (encode(self._reply(request, wall_ns)),)
 
     def new_instruments(self) -> bytes:
         """Return the message for all peers when definitions changed."""
@@ -102,25 +137,51 @@ class ControlDesk:
         """Return the message for all peers when the gateway stops."""
         return encode(Bye(self._facts().epoch))
 
-    def _reply(self, peer: bytes, request: Request, wall_ns: int) -> Reply:
+    def _send_again(self, peer: bytes, request: Resend, mono_ns: int) -> tuple[bytes, ...]:
+        if self._resend is None:
+            return (encode(ErrorReply(UNSUPPORTED, "this gateway does not send again")),)
+        head, frames = self._resend(peer, request, mono_ns)
+        if isinstance(head, ErrorReply):
+            self._count(f"refused_{head.reason}")
+            return (encode(head),)
+        return (encode(head), frames)
+
+    def _reply(self, request: Request, wall_ns: int) -> Reply:
         if isinstance(request, Hello):
             return Welcome(PROTOCOL, *self._facts())
         if isinstance(request, Ping):
             facts = self._facts()
             return Pong(request.t1, wall_ns, wall_ns, facts.epoch, facts.next_seq)
-        if isinstance(request, Resend):
-            if self._resend is None:
-                return ErrorReply("unsupported", "this gateway does not send again")
-            return self._resend(peer, request)
+        if isinstance(request, Leave):
+            return Bye(self._facts().epoch)
         return StatusReply(self._status())
 
     def _note(self, peer: bytes, request: Request, mono_ns: int) -> None:
-        if peer in self._heard or isinstance(request, Hello):
+        if isinstance(request, Leave):
+            self._part(peer, request)
+            return
+        if isinstance(request, Hello):
+            self._names[peer] = request.name
+            self._parted.discard(request.name)
+        if peer in self._names:
             self._heard[peer] = mono_ns
             self._heard.move_to_end(peer)
         if len(self._heard) > self._max_peers:
-            self._heard.popitem(last=False)
+            forgotten, _ = self._heard.popitem(last=False)
+            del self._names[forgotten]
             self._count("peers_forgotten")
+
+    def _part(self, peer: bytes, leave: Leave) -> None:
+        """Forget a peer that stops by decision; one that means to be back goes on being missed."""
+        name = self._names.get(peer)
+        if name is None or leave.returns:
+            return
+        for one in [one for one, called in self._names.items() if called == name]:
+            del self._names[one]
+            self._heard.pop(one, None)
+        if len(self._parted) < self._max_peers:
+            self._parted.add(name)
+            self._just_parted.append(name)
 
     def _count(self, what: str) -> None:
         self.answered[what] = self.answered.get(what, 0) + 1

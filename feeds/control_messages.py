@@ -1,8 +1,9 @@
 """The control channel's messages: one JSON object a message, told apart by ``type``; pure.
 
-The engine asks (``hello``, ``ping``, ``status``, ``resend``), the gateway answers. Whatever is not
-such a message is answered with ``{"type": "error", ...}`` and counted. Times are wall-clock
-nanoseconds, ``instruments`` are INSTRUMENTS frames lying one after the other, in base64.
+The engine asks (``hello``, ``ping``, ``status``, ``resend``), the gateway answers; to ``resend``
+with a second part, the frames. Whatever is not such a message is answered with
+``{"type": "error", ...}`` and counted. Times are wall-clock nanoseconds, ``instruments`` are
+INSTRUMENTS frames lying one after the other, in base64.
 """
 
 from typing import Annotated, Any, Final
@@ -17,6 +18,10 @@ MAX_REQUEST_BYTES: Final = 16_384
 MAX_REPLY_BYTES: Final = 16 << 20
 """Room for the definitions of MAX_INSTRUMENTS instruments."""
 _NAME_CHARACTERS: Final = 128
+UNSUPPORTED: Final = "unsupported"
+"""Reason of the error that answers a resend where none is to be had."""
+BUSY: Final = "resend_busy"
+"""Reason of the error that answers a resend asked for too soon."""
 
 Nanoseconds = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -40,11 +45,18 @@ class StatusRequest(msgspec.Struct, frozen=True, tag="status"):
 
 
 class Resend(msgspec.Struct, frozen=True, tag="resend"):
-    """Asks for records again; not served yet, answered by an error."""
+    """Asks for records again; answered by Resent, or by an error that says why not."""
 
     epoch: Count
     first_seq: Count
     count: Count
+
+
+class Leave(msgspec.Struct, frozen=True, tag="leave"):
+    """The engine stops by decision; answered by Bye."""
+
+    returns: bool
+    """It means to be back at once."""
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
@@ -87,6 +99,34 @@ class Bye(msgspec.Struct, frozen=True, tag="bye"):
     epoch: Count
 
 
+class Resent(msgspec.Struct, frozen=True, tag="resent"):
+    """Records again: the frames that hold them follow as the message's second part.
+
+    They lie one after the other, flagged FrameFlag.RESEND, in order, definitions among them. They
+    may begin before ``first_seq``. What the frames skip between ``first_seq`` and ``next_seq`` is
+    gone for good.
+    """
+
+    gateway: Count
+    epoch: Count
+    first_seq: Count
+    """As asked for."""
+    next_seq: Count
+    """One past the last number that this answer speaks of; ask again from here."""
+    first_held: Count
+    """The epoch's oldest number that is still held; 0 if nothing of it is."""
+    end_seq: Count
+    """One past the epoch's newest number; 0 if nothing is known of the epoch."""
+    next_epoch: Count
+    """The epoch that came after it, 0 if none is known."""
+
+
+class Restart(msgspec.Struct, frozen=True, tag="restart"):
+    """Asks the engine to end in order and begin anew; sent unasked."""
+
+    reason: str
+
+
 class ErrorReply(msgspec.Struct, frozen=True, tag="error"):
     """A message that was not understood or not granted."""
 
@@ -94,8 +134,8 @@ class ErrorReply(msgspec.Struct, frozen=True, tag="error"):
     detail: str = ""
 
 
-Request = Hello | Ping | StatusRequest | Resend
-Reply = Welcome | Pong | NewInstruments | StatusReply | Bye | ErrorReply
+Request = Hello | Ping | StatusRequest | Resend | Leave
+Reply = Welcome | Pong | NewInstruments | StatusReply | Resent | Bye | Restart | ErrorReply
 
 _requests: Final = msgspec.json.Decoder(Request)
 _replies: Final = msgspec.json.Decoder(Reply)

@@ -21,6 +21,7 @@ class ControlSession:
 
     Attributes:
         welcome: The gateway's latest welcome that still holds, None before and after it.
+        heard_ns: Monotonic time at which the gateway was last heard, None before that.
         estimate: The gateway's clock offset, None until a ping was answered.
         counters: Messages by type, sent and received, and refused ones by reason.
 
@@ -34,14 +35,14 @@ class ControlSession:
         self._name = name
         self._offset = OffsetEstimator(config.offset_window)
         self._due_ns: int | None = None
-        self._heard_ns: int | None = None
+        self.heard_ns: int | None = None
         self.welcome: Welcome | None = None
         self.estimate: OffsetEstimate | None = None
         self.counters: dict[str, int] = {}
 
     def peer_alive(self, mono_ns: int) -> bool:
         """Whether the gateway was heard within the timeout and has not said goodbye."""
-        return self._heard_ns is not None and mono_ns - self._heard_ns <= self._config.peer_timeout
+        return self.heard_ns is not None and mono_ns - self.heard_ns <= self._config.peer_timeout
 
     def wait_ns(self, mono_ns: int) -> int:
         """Return how long nothing needs to be sent."""
@@ -71,7 +72,7 @@ class ControlSession:
             self._count(f"refused_{error.reason}")
             return None
         self._count(f"received_{type(reply).__name__.lower()}")
-        self._heard_ns = mono_ns
+        self.heard_ns = mono_ns
         if isinstance(reply, Welcome):
             self.welcome = reply
             self._due_ns = mono_ns
@@ -79,7 +80,7 @@ class ControlSession:
             self._on_pong(reply, mono_ns, wall_ns)
         elif isinstance(reply, Bye):
             self._part(mono_ns)
-            self._heard_ns = None
+            self.heard_ns = None
         return reply
 
     def _on_pong(self, pong: Pong, mono_ns: int, wall_ns: int) -> None:

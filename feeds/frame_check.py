@@ -159,15 +159,21 @@ def crc32_nb(buf, start, stop, crc):  # type: ignore[no-untyped-def] # compiled
 
 
 @njit(error_model="numpy", nogil=True, forceinline=True)
-def _crc_ok_nb(words, base, length):  # type: ignore[no-untyped-def] # compiled
-    """Whether the CRC of the frame at word ``base`` is the one its header states."""
+def _crc_of_nb(words, base, length):  # type: ignore[no-untyped-def] # compiled
+    """CRC that the header of the frame at word ``base`` should state."""
     if length == _ONE_TICK_BYTES:
         c = np.uint64(_crc_one_tick_nb(words, base))
     else:
         c = np.uint64(crc_words_nb(words, base, base + 7, np.uint64(_LOW)))
         c = np.uint64(_step4_nb((words[base + 7] & np.uint64(_LOW)) ^ c, _T, 0))
         c = np.uint64(crc_words_nb(words, base + 8, base + length // 8, c))
-    return c ^ np.uint64(_LOW) == words[base + 7] >> _S32
+    return c ^ np.uint64(_LOW)
+
+
+@njit(error_model="numpy", nogil=True, forceinline=True)
+def _crc_ok_nb(words, base, length):  # type: ignore[no-untyped-def] # compiled
+    """Whether the CRC of the frame at word ``base`` is the one its header states."""
+    return np.uint64(_crc_of_nb(words, base, length)) == words[base + 7] >> _S32
 
 
 @njit(error_model="numpy", nogil=True, forceinline=True)
@@ -302,3 +308,34 @@ def find_frame_nb(words, at):  # type: ignore[no-untyped-def] # compiled
             return at
         at += 8
     return -1
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
+def flag_frames_nb(out, words, flag):  # type: ignore[no-untyped-def] # compiled
+    """Copy the good ones of frames that follow each other, with a flag set and the CRC made anew.
+
+    Args:
+        out: u8, shape (N,), at least as long as ``words``; written.
+        words: i8, shape (N,), frames one after the other.
+        flag: FrameFlag.
+
+    Returns:
+        Words written.
+    """
+    unsigned = words.view(np.uint64)
+    at = 0
+    put = 0
+    while True:
+        length = _stated_length_nb(words, at)
+        if length == 0:
+            return put
+        base = at // 8
+        at += length
+        if not _crc_ok_nb(unsigned, base, length):
+            continue
+        for k in range(length // 8):
+            out[put + k] = unsigned[base + k]
+        out[put + 3] |= np.uint64(flag) << _S32
+        out[put + 7] &= np.uint64(_LOW)
+        out[put + 7] |= np.uint64(_crc_of_nb(out, put, length)) << _S32
+        put += length // 8

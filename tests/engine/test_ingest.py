@@ -32,7 +32,14 @@ def test_gaps_and_new_epochs_are_journaled_with_what_is_missing(tmp_path: Path) 
     with sqlite3.connect(blueprint.config.journal.path) as journal:
         rows = journal.execute("SELECT fields FROM events WHERE kind = 'gap' ORDER BY row")
         told = [json.loads(row[0]) for row in rows]
+    facts = {"gateway": GATEWAY, "reason": "unsupported"}
+    before = {
+        "previous_epoch": places[0][0],
+        "previous_first_missing": 601 + 17 + 40,
+        "previous_missing": None,
+    }
+    (old, at), (new, _) = places
     assert told == [
-        {"gateway": GATEWAY, "epoch": epoch, "first_missing": first, "missing": missing}
-        for (epoch, first), missing in zip(places, (17, 0), strict=True)
+        {**facts, "epoch": old, "first_missing": at, "missing": 17},
+        {**facts, "epoch": new, "first_missing": 1, "missing": 0, **before},
     ]
