@@ -60,6 +60,9 @@ class BudgetsConfig(Settings):
     release_margin: Annotated[float, Field(ge=0, lt=1)] = 0.1
     memory_frac: Thirds | tuple[()] = (0.6, 0.7, 0.8)
     """Resident memory, as a part of what the machine or the control group has."""
+    memory_available_bytes: Thirds | tuple[()] = (512 << 20, 256 << 20, 128 << 20)
+    """What the machine could still give to anybody, falling: the kernel ends a process when there
+    is none."""
     disk_free_bytes: Thirds | tuple[()] = (2 << 30, 1 << 30, 256 << 20)
     """Room on the journal's file system, falling."""
     temperature_c: Thirds | tuple[()] = (85.0, 92.0, 98.0)
@@ -78,6 +81,8 @@ class BudgetsConfig(Settings):
             steps = getattr(self, name)
             if list(steps) != sorted(steps):
                 raise ValueError(f"{name}: the three limits must rise")
-        if list(self.disk_free_bytes) != sorted(self.disk_free_bytes, reverse=True):
-            raise ValueError("disk_free_bytes: the three limits must fall")
+        for name in ("disk_free_bytes", "memory_available_bytes"):
+            steps = getattr(self, name)
+            if list(steps) != sorted(steps, reverse=True):
+                raise ValueError(f"{name}: the three limits must fall")
         return self

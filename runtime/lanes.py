@@ -55,14 +55,27 @@ class Lanes:
         self._all_finite = finite_check()
         self._lanes: dict[str, Lane] = {}
         self._forms: dict[tuple[str, int], Form] = {}
+        self._share = 1.0
 
     def of(self, device: str) -> Lane:
         """Return a device's lane, started."""
         lane = self._lanes.get(device)
         if lane is None:
             lane = self._lanes[device] = self._make(device)
+            lane.planner.limit(self._share)
             lane.start(asyncio.get_running_loop())
         return lane
+
+    @property
+    def fullness(self) -> float:
+        """The fullest device's waiting requests, as a part of those that may wait."""
+        return max((lane.planner.fullness for lane in self._lanes.values()), default=0.0)
+
+    def limit(self, share: float) -> None:
+        """Let no batch be larger than this part of the largest, on every device."""
+        self._share = share
+        for lane in self._lanes.values():
+            lane.planner.limit(share)
 
     def on(self, device: str) -> list[Form]:
         """Return the forms on a device."""

@@ -57,7 +57,7 @@ class Planner:
     """
 
     __slots__ = (
-        "_in_a_row", "_max_queued", "_max_wait_ns", "_queues", "queued", "refused_full",
+        "_in_a_row", "_max_queued", "_max_wait_ns", "_queues", "_share", "queued", "refused_full",
         "refused_late", "relaxed",
     )  # fmt: skip
 
@@ -66,6 +66,7 @@ class Planner:
         self._max_wait_ns = max_wait_ns
         self._queues: dict[int, RequestQueue] = {}
         self._in_a_row = 0
+        self._share = 1.0
         self.queued = 0
         self.refused_full = 0
         self.refused_late = 0
@@ -79,8 +80,20 @@ class Planner:
         queue = RequestQueue(model, latency, slo_ns, overhead_ns)
         if old is not None:
             queue.keys, queue.requests = old.keys, old.requests
+        queue.limit(self._share)
         self._queues[model] = queue
         return queue
+
+    @property
+    def fullness(self) -> float:
+        """The requests that wait, as a part of those that may."""
+        return self.queued / self._max_queued
+
+    def limit(self, share: float) -> None:
+        """Let no batch be larger than this part of the largest, now and for models to come."""
+        self._share = share
+        for queue in self._queues.values():
+            queue.limit(share)
 
     def detach(self, model: int) -> list[Request]:
         """End with a model; return what waited for it."""

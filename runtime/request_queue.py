@@ -66,6 +66,7 @@ class RequestQueue:
         full: Place of the bucket that a long queue is run with, the smallest within 2 % of the best
             throughput.
         gap_ns: Mean time between arrivals, 0 before the second.
+        share: Part of the largest bucket that a batch may have; the smallest bucket always may.
 
     Args:
         model, latency, slo_ns, overhead_ns: As above.
@@ -73,7 +74,7 @@ class RequestQueue:
 
     __slots__ = (
         "_arrived_ns", "_refreshed", "_sizes", "full", "gap_ns", "keys", "latency", "model",
-        "overhead_ns", "requests", "slo_ns",
+        "overhead_ns", "requests", "share", "slo_ns",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +87,7 @@ class RequestQueue:
         self.keys: list[int] = []
         self.requests: list[Request] = []
         self.gap_ns = 0.0
+        self.share = 1.0
         self._arrived_ns = 0
         self._sizes = _places_by_count(latency.buckets)
         self.full = 0
@@ -188,6 +190,12 @@ class RequestQueue:
             taken += latency.uppers[self._sizes[rest]] + self.overhead_ns
         return taken
 
+    def limit(self, share: float) -> None:
+        """Let no batch be larger than this part of the largest bucket, at once."""
+        self.share = share
+        self._refreshed = 0
+        self.refresh()
+
     def refresh(self) -> None:
         """Choose the full bucket anew, now and then."""
         runs = self.latency.runs
@@ -195,12 +203,14 @@ class RequestQueue:
             return
         self._refreshed = runs
         buckets, latency = self.latency.buckets, self.latency
+        largest = self.share * buckets[-1]
+        small = [place for place, size in enumerate(buckets) if not place or size <= largest]
         if not runs:
-            self.full = len(buckets) - 1
+            self.full = small[-1]
             return
         allowed = [
             place
-            for place in range(len(buckets))
+            for place in small
             if not place or not self.slo_ns or latency.uppers[place] <= self.slo_ns
         ]
         rates = {
