@@ -170,6 +170,10 @@ class GatewayConfig(Settings):
     ring_frames: Annotated[int, Field(ge=16)] = 16_384
     ring_bytes: Annotated[int, Field(ge=1 << 16)] = 64 << 20
     """Bounds of the frames kept for an output that is away; the oldest are dropped and counted."""
+    resend_bytes: Annotated[int, Field(ge=1 << 12, le=8 << 20)] = 256 << 10
+    """Most bytes of frames in one answer to an engine that asks for them again."""
+    resend_bytes_per_s: Annotated[int, Field(ge=1 << 16)] = 64 << 20
+    """Most bytes sent again to one engine in a second."""
     heartbeat_interval: PositiveNs = 100 * MS
     turn_interval: DurationNs = 500_000
     """Shortest time between two publishing turns: below it ticks share a frame."""

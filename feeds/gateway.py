@@ -15,10 +15,14 @@ from feeds.control import ControlServer
 from feeds.control_desk import ControlDesk, StreamFacts
 from feeds.frame_ring import FrameRing
 from feeds.gateway_feed import make_feed
+from feeds.gateway_guard import GatewayGuard
 from feeds.link import TickSender
 from feeds.outlet import Outlet
+from feeds.resend import Limits, Resender
+from feeds.spool_reader import SpoolReader
 from feeds.wake_timer import WakeTimer
 from latency.histogram import StageHistograms
+from latency.steady import steady_ns
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +32,6 @@ _TURN_FRAMES: Final = 1024
 """Most frames sent to one output in one turn of the loop."""
 _FLUSH_NS: Final = 100_000_000
 _LINGER_MS: Final = 500
-_PEER_TIMEOUT_NS: Final = 3_000_000_000
 
 
 class Gateway:
@@ -48,12 +51,22 @@ class Gateway:
     def __init__(self, config: GatewayConfig) -> None:
         self._config = config
         self._ring = FrameRing(config.ring_frames, config.ring_bytes)
-        self._feed, self._spool = make_feed(config, time.time_ns(), self._ring)
+        past = SpoolReader(config.spool.directory, config.id) if config.spool else None
+        self._feed, self._spool = make_feed(config, _new_epoch(past), self._ring)
         self._lateness = StageHistograms(("lateness",))
-        self._desk = ControlDesk(self._facts, self.status, config.max_peers)
+        self._resender = Resender(
+            config.id,
+            self._ring,
+            lambda: (self._feed.epoch, self._feed.next_seq),
+            past,
+            self._commit,
+            Limits(config.resend_bytes, config.resend_bytes_per_s, config.max_peers),
+        )
+        self._desk = ControlDesk(self._facts, self.status, config.max_peers, self._resender.serve)
         self._control = ControlServer(config.control, self._desk)
         self._senders: list[TickSender] = []
         self._outlets: list[Outlet] = []
+        self._guard = GatewayGuard(config, self._desk, self._ask_restart, self._outlets)
         self._timer: WakeTimer | None = None
         self._stopping = False
         self._defined: Instruments | None = None
@@ -92,8 +105,10 @@ class Gateway:
             **self._feed.counters,
             "ring": {"frames": len(self._ring), "bytes": self._ring.held_bytes},
             "outputs": [_outlet_status(outlet) for outlet in self._outlets],
-            "peers": self._desk.alive(mono_ns, _PEER_TIMEOUT_NS),
+            "peers": self._desk.alive(mono_ns, self._config.peer_timeout),
+            "guard": self._guard.status(),
             "control": {**self._desk.answered, "unsent": self._control.unsent},
+            "resend": dict(self._resender.counters),
             "lateness": {"count": late.count, "p50": late.p50, "p99": late.p99, "max": late.max},
         }
         if self._spool is not None:
@@ -120,12 +135,16 @@ class Gateway:
                 self._outlets.append(Outlet(endpoint, sender, self._ring))
             async with self._control:
                 _log.info("gateway %d sends epoch %d", self._config.id, self._feed.epoch)
-                self._feed.open(time.time_ns())
+                self._feed.open(steady_ns())
                 await self._await_output()
                 await self._send_all()
                 await self._drain_ring()
         finally:
+            await self._guard.close()
             self._close()
+
+    def _ask_restart(self) -> int:
+        return self._control.ask_restart("the gateway found it silent")
 
     async def _send_all(self) -> None:
         while not self._stopping:
@@ -139,7 +158,7 @@ class Gateway:
 
     def _publish(self, mono_ns: int) -> int | None:
         """Publish what is due; return when to be back, monotonic ns, None when the source ended."""
-        wall_ns = time.time_ns()
+        wall_ns = steady_ns()
         defined = self._feed.instruments
         intended = self._feed.turn(mono_ns, wall_ns, _TURN_TICKS)
         if len(intended):
@@ -153,10 +172,18 @@ class Gateway:
         return None if next_due_ns is None else min(next_due_ns, self._next_beat_ns)
 
     def _send(self) -> bool:
-        """Let every output take what it can; return whether one would take more at once."""
+        """Let every output take what it can; return whether one would take more at once.
+
+        What is sent is in the spool first: so a gateway that is killed has kept all that it sent.
+        """
+        self._commit()
         for outlet in self._outlets:
             outlet.drain(_TURN_FRAMES)
         return any(outlet.waiting and not outlet.blocked for outlet in self._outlets)
+
+    def _commit(self) -> None:
+        if self._spool is not None:
+            self._spool.commit()
 
     async def _sleep(self, due_ns: int, turn_ns: int) -> None:
         assert self._timer is not None
@@ -168,6 +195,7 @@ class Gateway:
             await self._timer.wait(0)
 
     def _keep_house(self, mono_ns: int) -> None:
+        self._guard.turn(mono_ns)
         if self._spool is not None and mono_ns >= self._next_flush_ns:
             self._next_flush_ns = mono_ns + _FLUSH_NS
             self._spool.flush()
@@ -182,6 +210,7 @@ class Gateway:
             self._send()
             if any(outlet.sent_frames for outlet in self._outlets):
                 return
+            self._guard.turn(time.monotonic_ns())
             await self._timer.wait(self._config.heartbeat_interval)
 
     async def _drain_ring(self) -> None:
@@ -201,7 +230,7 @@ class Gateway:
                 gateway=config.id,
                 epoch=feed.epoch,
                 next_seq=feed.next_seq,
-                ts_send=time.time_ns(),
+                ts_send=steady_ns(),
             )
             self._definitions = b"".join(frames)
         return StreamFacts(
@@ -217,6 +246,12 @@ class Gateway:
             self._timer.close()
             self._timer = None
         _log.info("stopped %s", orjson.dumps(self.status()).decode())
+
+
+def _new_epoch(past: SpoolReader | None) -> int:
+    """Return the time, or more if an earlier run's clock was ahead: epochs only ever grow."""
+    epochs = past.epochs() if past is not None else []
+    return max(time.time_ns(), *(epoch + 1 for epoch in epochs[-1:]), 0)
 
 
 def _outlet_status(outlet: Outlet) -> dict[str, Any]:

@@ -66,15 +66,21 @@ class Spool:
         except LogError as error:
             self._leave(error)
 
-    def flush(self) -> None:
-        """Write what waits, bring the directory back under its bound, try a failed disk again."""
+    def commit(self) -> None:
+        """Hand what waits to the operating system, which keeps it if this process is killed."""
         if self._writer is None:
-            self._try_again()
             return
         try:
             self._writer.flush()
         except LogError as error:
             self._leave(error)
+
+    def flush(self) -> None:
+        """Write what waits, bring the directory back under its bound, try a failed disk again."""
+        if self._writer is None:
+            self._try_again()
+            return
+        self.commit()
         if self._unpruned_bytes > self._config.rotate_bytes // 4:
             self._prune()
 
