@@ -12,11 +12,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from engine.core.errors import LinkError
 from engine.core.records import MAX_FRAME_BYTES
-from feeds.link_receive import make_receive
+from feeds.curve import CurveClient, Gatekeeper
+from feeds.cutoff import Cutoff, InspectingReceive
+from feeds.link_receive import Receive, make_receive
+from feeds.peer_watch import PeerWatch
 
 __all__ = ["OnBurst", "TickReceiver", "TickSender"]
 
@@ -30,16 +32,7 @@ _SLOT_BYTES: Final = (MAX_FRAME_BYTES + 63) // 64 * 64
 _HEARTBEAT_MS: Final = 1000
 _TIMEOUT_MS: Final = 3000
 _SAFETY_TICK_S: Final = 0.1
-_MONITOR_EVENTS: Final = (
-    zmq.Event.ACCEPTED
-    | zmq.Event.DISCONNECTED
-    | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
-    | zmq.Event.HANDSHAKE_FAILED_AUTH
-)
 _NOBLOCK: Final = int(zmq.NOBLOCK)
-_POLLIN: Final = int(zmq.POLLIN)
-_MONITOR_EVENTS_A_TICK: Final = 256
 
 
 class TickReceiver:
@@ -53,6 +46,8 @@ class TickReceiver:
         slots: Most messages in a burst, and in a turn of the loop.
         hwm: Most messages waiting in ZeroMQ; at that point the peers' sends block.
         context: A ZeroMQ context to use; by default one is made, and ended by ``close``.
+        gatekeeper: Lets peers in, by their keys; closed with the receiver. Without one everybody
+            is let in.
 
     Raises:
         LinkError: the endpoint cannot be bound.
@@ -65,21 +60,29 @@ class TickReceiver:
         slots: int = 512,
         hwm: int = 100_000,
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
+        gatekeeper: Gatekeeper | None = None,
     ) -> None:
         self._own_context = None if context else zmq.Context()
-        self._socket: zmq.Socket[bytes] = (context or self._own_context).socket(zmq.PULL)  # type: ignore[union-attr] # one of them is there
+        used: zmq.Context[zmq.Socket[bytes]] = context or self._own_context  # type: ignore[assignment] # one of them is there
+        self._socket: zmq.Socket[bytes] = used.socket(zmq.PULL)
+        self._gatekeeper = gatekeeper
+        self._cutoff: Cutoff | None = None
         self._socket.setsockopt(zmq.RCVHWM, hwm)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
         self._socket.setsockopt(zmq.LINGER, 0)
         _set_heartbeat(self._socket)
-        self._monitor: zmq.Socket[bytes] = self._socket.get_monitor_socket(_MONITOR_EVENTS)
+        if gatekeeper is not None:
+            gatekeeper.guard(self._socket, used)
+        self._watch = PeerWatch(self._socket)
         buffer = np.zeros(slots * _SLOT_BYTES, np.uint8)
         self._wire = buffer.view()
         self._wire.flags.writeable = False
         self._offsets = np.arange(slots, dtype=np.int64) * _SLOT_BYTES
         self._lengths = np.zeros(slots, np.int64)
+        self._buffer = buffer
         # Before peers can connect: the first call of a machine compiles it.
-        self._receive = make_receive(self._socket, buffer, self._lengths)
+        self._receive_all = make_receive(self._socket, buffer, self._lengths)
+        self._receive: Receive = self._receive_all
         try:
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:
@@ -97,14 +100,41 @@ class TickReceiver:
         """Bursts that filled every slot: more was waiting."""
         self.rescued = 0
         """Messages that only the safety tick found."""
-        self.connections = 0
-        self.disconnections = 0
-        self.failed_handshakes = 0
+        self.refused = 0
+        """Messages of peers whose key was revoked."""
+
+    @property
+    def connections(self) -> int:
+        """Connections so far, as of the last safety tick."""
+        return self._watch.accepted
+
+    @property
+    def disconnections(self) -> int:
+        """Connections that ended, as of the last safety tick."""
+        return self._watch.disconnected
+
+    @property
+    def failed_handshakes(self) -> int:
+        """Handshakes that failed, for whatever reason, as of the last safety tick."""
+        return self._watch.failed
 
     @property
     def peers(self) -> int:
         """Gateways connected, as of the last safety tick."""
         return self.connections - self.disconnections
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Peers let in and refused, by name."""
+        watch, keeper = self._watch, self._gatekeeper
+        counted = {
+            "connections": watch.accepted,
+            "failed_handshakes": watch.failed,
+            "excess_connections": watch.excess,
+            "cut_off": watch.cut,
+            "refused_messages": self.refused,
+        }
+        return counted if keeper is None else {**counted, **keeper.counters}
 
     def attach(self, loop: asyncio.AbstractEventLoop, on_burst: OnBurst) -> None:
         """Begin to receive on a loop's thread.
@@ -135,9 +165,10 @@ class TickReceiver:
             return
         if hasattr(self, "_loop"):
             self.detach()
-        self._socket.disable_monitor()
-        self._monitor.close(linger=0)
+        self._watch.close()
         self._socket.close(linger=0)
+        if self._gatekeeper is not None:
+            self._gatekeeper.close()
         if self._own_context is not None:
             self._own_context.term()
 
@@ -177,21 +208,29 @@ class TickReceiver:
         if self._loop is None:
             return
         self._tick = self._loop.call_later(_SAFETY_TICK_S, self._on_safety_tick)
-        self._read_monitor()
+        self._watch.read()
+        if self._gatekeeper is not None:
+            self._part_with_revoked(self._gatekeeper)
         if not self._again:
             self.rescued += self.drain()
 
-    def _read_monitor(self) -> None:
-        for _ in range(_MONITOR_EVENTS_A_TICK):
-            if not self._monitor.poll(0, _POLLIN):
-                return
-            event = recv_monitor_message(self._monitor)["event"]
-            if event == zmq.Event.ACCEPTED:
-                self.connections += 1
-            elif event == zmq.Event.DISCONNECTED:
-                self.disconnections += 1
-            else:
-                self.failed_handshakes += 1
+    def _part_with_revoked(self, gatekeeper: Gatekeeper) -> None:
+        """Look at every message for a while after a key was revoked, and end its connections."""
+        now_ns = time.monotonic_ns()
+        revoked = gatekeeper.take_cut()
+        if revoked:
+            self._cutoff = Cutoff(revoked, self._watch.descriptors, now_ns)
+            self._receive = InspectingReceive(
+                self._socket, self._buffer, self._lengths, self._cutoff, self._count_refused
+            )
+        if self._cutoff is not None:
+            self._watch.shut(self._cutoff.take_due(now_ns))
+            if self._cutoff.is_over(now_ns):
+                self._cutoff = None
+                self._receive = self._receive_all
+
+    def _count_refused(self) -> None:
+        self.refused += 1
 
 
 class TickSender:
@@ -201,6 +240,7 @@ class TickSender:
         endpoint: Where the engine has bound.
         hwm: Most frames waiting in ZeroMQ for the engine; more are refused.
         context: A ZeroMQ context to use; by default one is made, and ended by ``close``.
+        curve: Proves who we are, and that it is the engine; without it anybody may be.
 
     Raises:
         LinkError: the endpoint is not one.
@@ -212,6 +252,7 @@ class TickSender:
         hwm: int = 10_000,
         *,
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
+        curve: CurveClient | None = None,
     ) -> None:
         self.endpoint = endpoint
         self._own_context = None if context else zmq.Context()
@@ -219,6 +260,8 @@ class TickSender:
         self._socket.setsockopt(zmq.SNDHWM, hwm)
         self._socket.setsockopt(zmq.IMMEDIATE, 1)
         _set_heartbeat(self._socket)
+        if curve is not None:
+            curve.secure(self._socket)
         try:
             self._socket.connect(endpoint)
         except zmq.ZMQError as error:
