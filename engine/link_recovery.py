@@ -198,9 +198,8 @@ class LinkRecovery:
             return
         self._hold.follow(place)
         goals = self._keep(wire, offsets, lengths, at, count, mono_ns)
-        for goal in goals[:-1]:
-            self._note(goal, mono_ns)
-        self._start(place, goals[-1], mono_ns)
+        self._start(place, goals[0], mono_ns)
+        self._extend(goals[1:], mono_ns)
         self._step(mono_ns)
         self._wake()
 
@@ -208,15 +207,20 @@ class LinkRecovery:
         self, wire: Bytes, offsets: Places, lengths: Places, at: int, count: int, mono_ns: int
     ) -> None:
         """Keep what comes while something is missing before it."""
-        for goal in self._keep(wire, offsets, lengths, at, count, mono_ns):
-            self._note(goal, mono_ns)
-            self._recovery.extend(goal, mono_ns)
+        self._extend(self._keep(wire, offsets, lengths, at, count, mono_ns), mono_ns)
         if self._hold.full and not self._paused:
             self._paused = True
             self.pauses += 1
             self._pause(True)
         self._step(mono_ns)
         self._wake()
+
+    def _extend(self, goals: list[Place], mono_ns: int) -> None:
+        """Ask for further gaps together; those of a later epoch when their turn comes."""
+        for goal in goals:
+            self._note(goal, mono_ns)
+            if goal.epoch == self._recovery.goal.epoch:
+                self._recovery.extend(goal, mono_ns)
 
     def _keep(
         self, wire: Bytes, offsets: Places, lengths: Places, at: int, count: int, mono_ns: int
@@ -350,7 +354,7 @@ class LinkRecovery:
 
     def _unnote(self, mono_ns: int) -> None:
         """Time the gaps that are no more."""
-        while self._noted and self._recovery.covers(self._noted[0][0]):
+        while self._noted and (not self._holding or self._recovery.covers(self._noted[0][0])):
             self._times.record_value(0, mono_ns - self._noted.popleft()[1])
 
     def _tell(self, kind: str, place: Place | None, goal: Place) -> None:

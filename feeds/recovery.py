@@ -125,7 +125,7 @@ class Recovery:
             self.counters["timeouts"] += 1
         wait_ns = min(self._rules.timeout_ns << self._attempts, _LONGEST_TIMEOUT_NS)
         self._attempts = min(self._attempts + 1, 16)
-        self._due_ns = mono_ns + wait_ns
+        self._due_ns = min(mono_ns + wait_ns, self._progress_ns + self._rules.give_up_ns)
         same = self.cursor.epoch == self.goal.epoch
         count = self.goal.seq - self.cursor.seq if same else _TO_THE_END
         self._asked = Resend(self.cursor.epoch, self.cursor.seq, count)
