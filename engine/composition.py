@@ -145,7 +145,7 @@ def build_pipeline(
     )
     desk = None
     if blueprint.models:
-        desk = _make_desk(blueprint, kernel, clock, infer or _infer_at_once)
+        desk = _make_desk(blueprint, kernel, clock, infer or infer_at_once)
     return Pipeline(kernel=kernel, judge=judge, host=host, desk=desk)
 
 
@@ -197,7 +197,13 @@ def _readings(blueprint: Blueprint) -> dict[int, Reading]:
     }
 
 
-def _infer_at_once(blueprint: Blueprint, gather: WindowGatherer) -> Asking:
+def infer_at_once(blueprint: Blueprint, gather: WindowGatherer) -> Asking:
+    """Make what answers every request at once, on the reference forms, as a replay needs it.
+
+    Raises:
+        BundleError: a reference form cannot be loaded.
+        DeviceError: the library is not here or failed.
+    """
     from runtime.direct import DirectInference
 
     configs = [model.config for model in blueprint.models]

@@ -24,7 +24,7 @@ from engine.core.errors import JournalError
 from engine.core.signals import Refusal, Signal
 from engine.journal_alarm import NS_PER_S, Cause, DiskState, JournalAlarm, StuckQueue, disk_problem
 from engine.journal_retention import Retention
-from engine.journal_schema import Record, RefusalSampler, SampledRefusal, make_event
+from engine.journal_schema import Decision, Record, RefusalSampler, SampledRefusal, make_event
 from engine.journal_store import DAMAGED, JournalStore, disk_state
 from engine.stream_config import JournalConfig
 from engine.stream_ring import SignalEntry, make_entry
@@ -78,9 +78,16 @@ class Journal:
         self._halted = False
         self._oldest: int | None = None
         self._store: JournalStore | None = None
+        self._retention: Retention | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._next_prune_ns = 0
         self._alarm = JournalAlarm(str(path), self._on_alarm, self._on_alarm_over)
+
+    def reconfigure(self, config: JournalConfig) -> None:
+        """Go by other bounds from now on; what the file was opened with stays as it was."""
+        self._config = config
+        if self._retention is not None:
+            self._retention.reconfigure(config)
 
     async def open(self) -> Self:
         """Open the file and begin, or go on with, an epoch.
@@ -189,6 +196,12 @@ class Journal:
         else:
             self._append_lesser(SampledRefusal(refusal, nth))
 
+    def append_expired(self, refusal: Refusal) -> None:
+        """Queue the refusal of a signal that expired during a restart; sampling does not apply."""
+        self.counters["refusals"] += 1
+        nth = self._sampler.count(refusal.reason) or self._sampler.seen(refusal.reason)
+        self._append_lesser(SampledRefusal(refusal, nth))
+
     def append_event(self, kind: str, fields: Mapping[str, Any], ts: int) -> None:
         """Queue an event; ``ts`` is wall nanoseconds. Dropped, and counted, without room."""
         self._append_lesser(make_event(kind, fields, ts))
@@ -250,6 +263,33 @@ class Journal:
         fields = await self._read(self._opened().last_event(kind))
         return None if fields is None else orjson.loads(fields)
 
+    async def read_fields(self, kind: str, limit: int) -> list[dict[str, Any]]:
+        """Return the fields of the newest ``limit`` committed events of a kind, oldest first.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        rows = await self._read(self._opened().newest_events(kind, limit))
+        return [orjson.loads(fields) for fields in rows]
+
+    async def read_decisions(
+        self, epoch: int, from_seq: int, limit: int
+    ) -> tuple[list[Decision], list[Decision]]:
+        """Return the newest ``limit`` committed signals from a place on, and as many that expired.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        return await self._read(self._opened().decisions(epoch, from_seq, limit))
+
+    async def has(self, epoch: int, seq: int) -> bool:
+        """Return whether a signal is committed.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        return bool(await self.read_signals(epoch, seq, 1))
+
     async def _read(self, reading: Awaitable[T]) -> T:
         try:
             result = await reading
@@ -309,7 +349,7 @@ class Journal:
 
     async def _write_forever(self, store: JournalStore) -> None:
         config = self._config
-        retention = Retention(store, config, lambda: self._write_queued(store))
+        retention = self._retention = Retention(store, config, lambda: self._write_queued(store))
         while True:
             if not self._queue:
                 self._empty.set()

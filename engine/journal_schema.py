@@ -3,7 +3,7 @@
 import sqlite3
 import zlib
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import orjson
@@ -11,6 +11,9 @@ from msgspec import Struct
 
 from engine.core.signals import Refusal, Side, Signal
 from engine.stream_ring import SignalEntry
+
+RESTART_GATE: Final = "restart"
+"""What stands for the gate in the refusal of a signal that expired while the engine was away."""
 
 VERSION: Final = 2
 """``PRAGMA user_version`` of a journal with these tables."""
@@ -51,6 +54,15 @@ PUT_META: Final = "INSERT OR REPLACE INTO meta VALUES (?,?)"
 _COLUMNS: Final = "epoch, seq, crc, CAST(body AS BLOB) FROM signals"
 SELECT_PAGE: Final = f"SELECT {_COLUMNS} WHERE epoch = ? AND seq >= ? ORDER BY seq LIMIT ?"
 SELECT_NEWEST: Final = f"SELECT {_COLUMNS} ORDER BY epoch DESC, seq DESC LIMIT ?"
+SELECT_DECISIONS: Final = (
+    "SELECT id, tick_epoch, tick_seq, ts_event FROM signals WHERE (epoch, seq) >= (?, ?) "
+    "ORDER BY epoch DESC, seq DESC LIMIT ?"
+)
+SELECT_EXPIRED: Final = (
+    "SELECT id, tick_epoch, tick_seq, ts_event FROM refusals WHERE gate = ? "
+    "ORDER BY row DESC LIMIT ?"
+)
+SELECT_EVENTS: Final = "SELECT fields FROM events WHERE kind = ? ORDER BY row DESC LIMIT ?"
 SELECT_BOUNDS: Final = "SELECT min(seq), max(seq) FROM signals WHERE epoch = ?"
 
 Row = tuple[Any, ...]
@@ -61,6 +73,15 @@ _encode: Final = msgspec.json.Encoder().encode
 def crc_of(*values: str | float) -> int:
     """Return the CRC-32 of a row's values, in the order of its columns."""
     return zlib.crc32(orjson.dumps(values))
+
+
+class Decision(NamedTuple):
+    """A signal that was journaled, as published or as expired during a restart."""
+
+    id: str
+    tick_epoch: int
+    tick_seq: int
+    ts_event: int
 
 
 class SampledRefusal(Struct, frozen=True, gc=False):
@@ -153,6 +174,10 @@ class RefusalSampler:
         self._first = first
         self._every = every
         self._seen: dict[str, int] = {}
+
+    def seen(self, reason: str) -> int:
+        """Return how many refusals of a reason were counted."""
+        return self._seen.get(reason, 0)
 
     def count(self, reason: str) -> int | None:
         """Count a refusal; return its number among those of its reason if it is to be written."""

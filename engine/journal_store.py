@@ -22,11 +22,16 @@ from engine.journal_schema import (
     INSERT_REFUSAL,
     INSERT_SIGNAL,
     PUT_META,
+    RESTART_GATE,
     SCHEMA,
     SELECT_BOUNDS,
+    SELECT_DECISIONS,
+    SELECT_EVENTS,
+    SELECT_EXPIRED,
     SELECT_NEWEST,
     SELECT_PAGE,
     VERSION,
+    Decision,
     Event,
     Record,
     SampledRefusal,
@@ -275,6 +280,19 @@ class JournalStore:
         query = "SELECT fields FROM events WHERE kind = ? ORDER BY row DESC LIMIT 1"
         rows = await self._reader.execute_fetchall(query, (kind,))
         return next((str(row[0]) for row in rows), None)
+
+    async def newest_events(self, kind: str, limit: int) -> list[str]:
+        """Return the fields, as JSON, of the newest events of a kind, oldest first."""
+        rows = await self._reader.execute_fetchall(SELECT_EVENTS, (kind, limit))
+        return [str(row[0]) for row in rows][::-1]
+
+    async def decisions(
+        self, epoch: int, from_seq: int, limit: int
+    ) -> tuple[list[Decision], list[Decision]]:
+        """Return the newest signals from a place on, and the newest that expired in a restart."""
+        signals = await self._reader.execute_fetchall(SELECT_DECISIONS, (epoch, from_seq, limit))
+        expired = await self._reader.execute_fetchall(SELECT_EXPIRED, (RESTART_GATE, limit))
+        return [Decision(*row) for row in signals], [Decision(*row) for row in expired]
 
     async def close(self) -> None:
         """Close both connections and give up the lock."""

@@ -45,6 +45,10 @@ def origin_at(origins: Any, row: int) -> Origin:
     return _unpack_origin(origins, row * _ORIGIN_BYTES)
 
 
+def _never(_: str) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class StrategyFacts:
     """What is told of a strategy on its signals, compiled or not."""
@@ -79,6 +83,8 @@ class Judge:
         signals: Signals made.
         refused: Candidates refused.
         void: Signals that the sink could not take; they got no sequence number.
+        was_let: Tells of a refused candidate's id whether it was let through before a restart, and
+            is to be again.
     """
 
     def __init__(
@@ -103,6 +109,7 @@ class Judge:
         self.signals = 0
         self.refused = 0
         self.void = 0
+        self.was_let: Callable[[str], bool] = _never
         self._ids: dict[tuple[int, int], SignalIds] = {}
         self._late = late
         self._tick = (-1, -1)
@@ -123,7 +130,7 @@ class Judge:
         verdict = self.gate.check(candidate, valid_until_ns=valid_until, now_wall_ns=now)
         identity = self._identify(candidate, (epoch, tick_seq))
         judged = _now()
-        if verdict.reason is not None and verdict.gate is not None:
+        if verdict.reason is not None and verdict.gate is not None and not self.was_let(identity):
             self.gate.refuse(verdict.reason)
             self.histograms.record_value(_GATE, judged - began)
             why = verdict.gate.value, verdict.reason.value, verdict.detail
@@ -149,6 +156,11 @@ class Judge:
         now = self.clock.wall_ns(candidate.ts_recv, origin[3])
         identity = self._identify(candidate, (origin[0], origin[1]))
         self._tell_refusal(candidate, identity, origin, now, (MODEL_GATE, reason, detail))
+
+    def begin_anew(self, next_seq: int) -> None:
+        """Number signals from here, and forget what was counted so far."""
+        self.next_seq = next_seq
+        self.signals = self.refused = self.void = 0
 
     def replace_facts(self, number: int, facts: StrategyFacts) -> None:
         """Take other facts of a strategy; the ids of its signals change with them."""

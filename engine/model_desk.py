@@ -157,6 +157,12 @@ class ModelDesk:
                 self._waiting[id(pending)] = pending
         return found
 
+    def use(self, inference: Asking, clock: Clock) -> tuple[Asking, Clock]:
+        """Ask another inference by another clock from now on; return those of before."""
+        before = self.inference, self._clock
+        self.inference, self._clock = inference, clock
+        return before
+
     @property
     def waiting(self) -> int:
         """Requests whose answers are still to come."""

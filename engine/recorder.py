@@ -71,6 +71,11 @@ class Recorder:
             if not doubtful or _is_good(frame):
                 self.frames += self._try(lambda frame=frame: self._writer.append_frame(frame))  # type: ignore[misc]  # bound now
 
+    @property
+    def place(self) -> tuple[str, int] | None:
+        """The segment's name and the bytes kept in it so far; None once the recording ended."""
+        return None if self.failed else (self._writer.segment, self._writer.bytes_written)
+
     def flush(self) -> None:
         """Hand what waits to the operating system."""
         if not self.failed:

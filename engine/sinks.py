@@ -43,6 +43,11 @@ class LiveSink:
         self.refusals[refusal.reason] += 1
         self._journal.append_refusal(refusal)
 
+    def on_expired(self, refusal: Refusal) -> None:
+        """Count and journal a signal that expired during a restart, sampled or not."""
+        self.refusals[refusal.reason] += 1
+        self._journal.append_expired(refusal)
+
     def on_event(self, kind: str, ts_ns: int, fields: Mapping[str, Any]) -> None:
         """Journal a fact; ``ts_ns`` 0 means now."""
         _log.info("%s: %s", kind, fields)

@@ -111,11 +111,11 @@ def identity_of(blueprint: Blueprint, pipeline: Pipeline) -> str:
     parameters of bars and indicators, the risk gate's settings and its rulebook. What the operator
     allows at the moment is not part of it.
     """
-    config = blueprint.config
+    config, risk = blueprint.config, pipeline.gate.config
     told: dict[str, Any] = {
         "format": FORMAT,
         "strategies": [msgspec.to_builtins(facts) for facts in pipeline.judge.strategies],
-        "risk": config.risk.model_dump(mode="json", exclude={"state"}),
+        "risk": risk.model_dump(mode="json", exclude={"state"}),
         "bars": [bar.model_dump(mode="json") for bar in config.bars],
         "emit": sorted(blueprint.emit),
     }
@@ -125,8 +125,8 @@ def identity_of(blueprint: Blueprint, pipeline: Pipeline) -> str:
     digest.update(params.tobytes())
     for _, strategy in blueprint.python:
         digest.update(_source_of(type(strategy)))
-    if config.risk.market.rulebook is not None:
-        digest.update(Path(config.risk.market.rulebook).read_bytes())
+    if risk.market.rulebook is not None:
+        digest.update(Path(risk.market.rulebook).read_bytes())
     return digest.hexdigest()
 
 

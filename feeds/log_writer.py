@@ -109,6 +109,11 @@ class LogWriter:
         """Size of the current segment, what is not flushed yet included."""
         return self._good_bytes + self._pending_bytes
 
+    @property
+    def segment(self) -> str:
+        """Name of the current file."""
+        return (segment_path(self.path, self._number) if self._rotates else self.path).name
+
     def write_ticks(self, ticks: Ticks) -> None:
         """Append ticks, shape (N,), in frames of at most MAX_FRAME_RECORDS; numbers them.
 

@@ -54,6 +54,8 @@ class Signal(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """How long the request for the score waited for its batch."""
     service_ns: int | None = None
     """How long its batch took."""
+    late: bool = False
+    """It was made again after a restart, and not when its tick came; ``age_ns`` says how late."""
 
 
 def scored(signal: Signal, score: Score) -> Signal:

@@ -1,0 +1,120 @@
+"""Snapshots on disk: numbered files, each whole or absent, the newest few kept."""
+
+import hashlib
+import os
+import struct
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from engine.core.errors import SnapshotError
+from engine.snapshot import FORMAT, Snapshot, decode_snapshot, encode_snapshot
+
+KEPT: Final = 2
+SUFFIX: Final = ".snapshot"
+_MAGIC: Final = b"HEQISSNP"
+_HEADER: Final = struct.Struct("<8sIIQ32s")
+"""Magic, format, bytes of the label, bytes of the body, and SHA-256 of both."""
+_OTHERS_WRITE: Final = 0o022
+
+
+class Label(msgspec.Struct, frozen=True):
+    """What a snapshot is of; read without its body."""
+
+    taken_ns: int
+    kernel_key: str
+    identity: str
+
+
+class SnapshotFiles:
+    """The snapshots of one engine.
+
+    A file is written beside, confirmed by the disk, and renamed. Its owner alone may write it: it
+    holds pickled strategies, which are programs.
+
+    Args:
+        directory: Where they are; made when the first is written.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def write(self, snapshot: Snapshot) -> int:
+        """Write one and remove the oldest beyond KEPT; return its bytes.
+
+        Raises:
+            SnapshotError: the disk refuses.
+        """
+        body = encode_snapshot(snapshot)
+        label = msgspec.json.encode(
+            Label(snapshot.taken_ns, snapshot.kernel_key, snapshot.identity)
+        )
+        digest = hashlib.sha256(label + body).digest()
+        header = _HEADER.pack(_MAGIC, FORMAT, len(label), len(body), digest)
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            number = max((_number(path) for path in self.paths()), default=0) + 1
+            _write_whole(self.directory / f"{number:08d}{SUFFIX}", header + label + body)
+            for path in self.paths()[KEPT:]:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            problem = f"{self.directory}: cannot be written: {error.strerror}"
+            raise SnapshotError(problem) from error
+        return len(header) + len(label) + len(body)
+
+    def paths(self) -> list[Path]:
+        """Return the files, newest first."""
+        if not self.directory.is_dir():
+            return []
+        found = (path for path in self.directory.iterdir() if path.suffix == SUFFIX)
+        return sorted((p for p in found if p.stem.isdigit()), key=_number, reverse=True)
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """Read one file.
+
+    Raises:
+        SnapshotError: it is damaged, of another version, or others may have written it.
+    """
+    try:
+        facts = path.stat()
+        data = path.read_bytes()
+    except OSError as error:
+        raise SnapshotError(f"it cannot be read: {error.strerror}") from error
+    if facts.st_uid != os.geteuid() or facts.st_mode & _OTHERS_WRITE:
+        raise SnapshotError("others than its owner may have written it")
+    if len(data) < _HEADER.size or data[: len(_MAGIC)] != _MAGIC:
+        raise SnapshotError("it is none")
+    _, version, label_bytes, body_bytes, digest = _HEADER.unpack_from(data)
+    if version != FORMAT:
+        raise SnapshotError(f"it is of version {version}, this engine reads {FORMAT}")
+    told = memoryview(data)[_HEADER.size :]
+    if len(told) != label_bytes + body_bytes or hashlib.sha256(told).digest() != digest:
+        raise SnapshotError("it is damaged")
+    return decode_snapshot(told[label_bytes:])
+
+
+def _number(path: Path) -> int:
+    return int(path.stem)
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    draft = path.with_suffix(".draft")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
