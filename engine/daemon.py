@@ -6,29 +6,37 @@ import gc
 import logging
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from engine.clock import WallClock
 from engine.composition import Blueprint, build_pipeline, check_windows
 from engine.config import Config
+from engine.core.errors import ConfigError, HeqisError
 from engine.core.records import Instruments
+from engine.exit_status import ExitStatus
+from engine.guard import Guard
 from engine.ingest import Ingest
 from engine.journal import Journal
 from engine.latency_log import LatencyLog, no_models
 from engine.link_recovery import LinkRecovery
 from engine.model_control import ModelControl
+from engine.notify import Notifier
 from engine.recorder import Recorder
 from engine.recovery_timer import RecoveryTimer
 from engine.rehearsal import Rehearsal
+from engine.reload import Sources
+from engine.reloader import Reloader
 from engine.risk.rules import RiskState
 from engine.sinks import LiveSink
 from engine.status import StatusBoard
 from engine.stream import Health, SignalStream
-from engine.stream_messages import GateState
+from engine.stream_messages import GateState, Operate
+from engine.supervise import on_hang_up, stop_on_signals
 from feeds.burst import BurstDecoder
 from feeds.control import ControlClient
+from feeds.curve import gatekeeper_of
 from feeds.link import TickReceiver
 from latency.histogram import StageHistograms
 from latency.stall import LoopWatch, StallMeter
@@ -46,15 +54,25 @@ class Engine:
 
     Args:
         blueprint: The configuration, resolved.
+        sources: What it was read from, for a reload.
+        notifier: Tells the service manager.
 
     Attributes:
+        guard: Watches the gateway, the data, the budgets; tells when to end.
         ingest: The duty cycle.
         stream: The signal stream; its ``port`` is known once live.
         recovery: Fetches what did not come over the link.
         ready_s: Seconds from construction to ready.
     """
 
-    def __init__(self, blueprint: Blueprint) -> None:
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        sources: Sources | None = None,
+        notifier: Notifier | None = None,
+    ) -> None:
+        self._sources = sources or Sources()
+        self._notifier = notifier or Notifier()
         self.config: Config = blueprint.config
         check_windows(blueprint, self.config.engine.max_instruments)
         self._blueprint = blueprint
@@ -72,7 +90,10 @@ class Engine:
         )
         self._stack = contextlib.AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
+        self._asked: set[asyncio.Future[dict[str, Any]]] = set()
         self.ready_s = 0.0
+        self.guard: Guard
+        self.reloader: Reloader
         self.ingest: Ingest
         self.journal: Journal
         self.stream: SignalStream
@@ -103,7 +124,7 @@ class Engine:
             store=self.journal,
             health=self._health,
             set_state=self._on_set_state,
-            operate=self._models.operate if self._models is not None else None,
+            operate=self._operate,
         )
         sink = LiveSink(self.journal, self.stream)
         pipeline = build_pipeline(
@@ -138,6 +159,7 @@ class Engine:
             latency_log=self._latency_log,
             models=self._models,
         )
+        self._open_guard()
         if self._models is not None:
             self._models.attach(pipeline)
             await self._models.start()
@@ -157,6 +179,47 @@ class Engine:
         self.ready_s = (time.perf_counter_ns() - self._made_ns) / NS_PER_S
         sink.on_event("engine_started", 0, {"epoch": epoch, "ready_s": self.ready_s})
 
+    def _open_guard(self) -> None:
+        models = self._models
+        self.guard = self.board.guard = Guard(
+            self.config,
+            ingest=self.ingest,
+            journal=self.journal,
+            batches=models.inference if models is not None else None,
+            notifier=self._notifier,
+            halt=self._on_halt,
+        )
+        self.reloader = Reloader(
+            self.config, self._sources, self._take_config, self.guard.tell, self._notifier
+        )
+
+    def _take_config(self, config: Config) -> None:
+        """Go by what a reload may change, all of it in this turn of the loop."""
+        self.ingest.pipeline.gate.reconfigure(config.risk)
+        self.stream.reconfigure(config.stream)
+        self.journal.reconfigure(config.journal)
+        self.guard.take_config(config)
+
+    async def _operate(self, message: Operate) -> Mapping[str, Any]:
+        if message.command == "reload":
+            return await self.reloader.reload("stream")
+        if self._models is None:
+            raise ConfigError("command", "model", message.model, "there are no models here")
+        return await self._models.operate(message)
+
+    def reload_soon(self, who: str) -> None:
+        """Begin to read the configuration again; what comes of it is journaled and logged."""
+        task = asyncio.ensure_future(self.reloader.reload(who))
+        self._asked.add(task)
+        task.add_done_callback(self._on_reloaded)
+
+    def _on_reloaded(self, task: "asyncio.Future[dict[str, Any]]") -> None:
+        self._asked.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, HeqisError):
+            _log.critical("a reload failed", exc_info=error)
+            self.board.failures.append(f"{type(error).__name__}: {error}")
+
     def _open_recorder(
         self, decoder: BurstDecoder, stack: contextlib.AsyncExitStack
     ) -> Recorder | None:
@@ -171,18 +234,25 @@ class Engine:
 
     async def _open_link(self, stack: contextlib.AsyncExitStack) -> None:
         link = self.config.link
-        receiver = TickReceiver(link.data, slots=link.slots, hwm=link.receive_hwm)
+        receiver = TickReceiver(
+            link.data,
+            slots=link.slots,
+            hwm=link.receive_hwm,
+            gatekeeper=gatekeeper_of(link.keys),
+        )
         stack.callback(receiver.close)
         self.receiver = receiver
         control = ControlClient(
             link,
+            name=link.name,
+            on_restart=self.guard.on_restart_asked,
             on_instruments=self._on_instruments,
             on_welcome=lambda welcome: self.recovery.on_welcome(welcome, time.monotonic_ns()),
             on_resent=lambda head, frames: self.recovery.on_resent(
                 head, frames, time.monotonic_ns()
             ),
         )
-        self.board.control = control
+        self.board.control = self.guard.control = control
         timer = RecoveryTimer(lambda mono_ns: self.recovery.on_turn(mono_ns))
         stack.callback(timer.close)
         self.recovery = LinkRecovery(
@@ -195,6 +265,11 @@ class Engine:
         )
         self.board.recovery = self.recovery
         await stack.enter_async_context(control)
+
+    async def part(self, *, returns: bool) -> None:
+        """Say goodbye to the gateway, so that it does not take this for a failure."""
+        if self.board.control is not None:
+            await self.board.control.leave(returns=returns)
 
     def _pause_receiver(self, stop: bool) -> None:
         if self.receiver is None:
@@ -261,8 +336,10 @@ class Engine:
         ]
         if self.ingest.recorder is not None:
             rounds.append((FLUSH_INTERVAL_S, self.ingest.recorder.flush))
-        for interval_s, act in rounds:
+        for interval_s, act in [*rounds, *self.guard.rounds()]:
             self._start(_every(interval_s, act), stack)
+        for task in self.guard.tasks():
+            self._start(task, stack)
         self._start(self._latency_log.run(), stack)
 
     def _start(
@@ -303,24 +380,42 @@ async def _every(interval_s: float, act: Callable[[], None]) -> None:
 
 
 async def run_engine(
-    blueprint: Blueprint, on_ready: Callable[[Engine], None] | None = None
-) -> None:
-    """Run until SIGTERM or SIGINT, then stop in order.
+    blueprint: Blueprint,
+    on_ready: Callable[[Engine], None] | None = None,
+    *,
+    sources: Sources | None = None,
+    notifier: Notifier | None = None,
+) -> ExitStatus:
+    """Run until SIGTERM or SIGINT, or until the engine decides to end; then stop in order.
+
+    SIGHUP has the configuration read again; where a terminal has gone with it, it is the end.
 
     Args:
         blueprint: The configuration, resolved.
         on_ready: Called when live.
+        sources: What the configuration was read from.
+        notifier: Tells the service manager.
+
+    Returns:
+        Why it ended.
     """
     if blueprint.models:
         from runtime.backends.onnxruntime_backend import bound_memory
 
         bound_memory(blueprint.config.inference.memory_budget_bytes)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with Engine(blueprint) as engine:
+    notifier = notifier or Notifier()
+    stop = stop_on_signals((signal.SIGTERM, signal.SIGINT))
+    async with Engine(blueprint, sources, notifier) as engine:
+        on_hang_up(lambda: engine.reload_soon("SIGHUP"), stop)
         if on_ready is not None:
             on_ready(engine)
-        await stop.wait()
+        notifier.ready(f"live after {engine.ready_s:.1f} s")
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait((stopped, engine.guard.ended), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        ended = engine.guard.ended
+        status = ended.result() if ended.done() else ExitStatus.OK
         _log.info("stopping")
+        notifier.stopping(engine.guard.why or "stopping")
+        await engine.part(returns=status is ExitStatus.RESTART)
+    return status

@@ -46,6 +46,10 @@ class Retention:
         self._config = config
         self._write_queued = write_queued
 
+    def reconfigure(self, config: JournalConfig) -> None:
+        """Go by other bounds from the next time on."""
+        self._config = config
+
     async def apply(self, now_wall_ns: int) -> None:
         """Remove what is too much, too old or too large, and return what became free.
 

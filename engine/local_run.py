@@ -1,6 +1,7 @@
 """Gateway and engine as children of one process on one machine, and what is shown of them."""
 
 import asyncio
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -11,8 +12,10 @@ from rich.console import Console
 
 from engine.config import Config
 from engine.core.errors import CheckFailedError
+from engine.notify import Notifier
 from engine.readiness import wait_for_health
-from engine.supervise import Child, Supervisor, stop_on_signals
+from engine.restart_policy import RestartRule
+from engine.supervise import Child, Supervisor, Watching, on_hang_up, stop_on_signals
 from engine.view_state import ViewState
 from engine.watch import watch
 
@@ -26,10 +29,23 @@ NS_PER_S: Final = 1e9
 Say = Callable[[str], None]
 
 
+FEED_S: Final = 0.25
+"""Between two looks at whether our own service manager is to be told something."""
+
+
 async def run_local(
-    config: Config, files: Sequence[Path], logs: Path, *, view: bool, say: Say
+    config: Config,
+    files: Sequence[Path],
+    logs: Path,
+    *,
+    view: bool,
+    say: Say,
+    notifier: Notifier | None = None,
 ) -> ViewState | None:
     """Run both processes until a signal to stop, or the source's end; both have ended on return.
+
+    A process that dies, or gives no sign of life, is started again; SIGHUP is handed on to both,
+    so that they read their configuration anew, unless a terminal goes away with it.
 
     Args:
         config: The configuration, loaded from ``files``.
@@ -37,18 +53,23 @@ async def run_local(
         logs: Directory of their logs.
         view: Whether to show the stream, or only to say when the engine is ready.
         say: Takes a line for the person who started it.
+        notifier: Tells the service manager of this process, if it has one.
 
     Returns:
         What the view knew when it was stopped; None without one, or if the source ended.
 
     Raises:
         UserError: a process ended because of something the user can mend.
-        CheckFailedError: a process died, or the engine never answered.
+        CheckFailedError: a process died too often, or the engine never answered.
     """
-    stop = stop_on_signals()
-    async with Supervisor(make_children(config, files, logs)).running() as supervisor:
+    notifier = notifier or Notifier()
+    stop = stop_on_signals((signal.SIGINT, signal.SIGTERM))
+    supervisor = Supervisor(make_children(config, files, logs), restart_rule(config), say)
+    _hand_on_hangups(supervisor, stop)
+    async with supervisor.running():
         show = asyncio.create_task(_show(config, logs, stop, say, view=view))
         deaths = asyncio.create_task(supervisor.watch())
+        telling = asyncio.create_task(_tell_manager(supervisor, notifier))
         try:
             await asyncio.wait((show, deaths), return_when=asyncio.FIRST_COMPLETED)
             if deaths.done():
@@ -56,7 +77,8 @@ async def run_local(
                 return None
             return show.result()
         finally:
-            await _end(show, deaths)
+            notifier.stopping("stopping gateway and engine")
+            await _end(show, deaths, telling)
             say("stopping gateway and engine")
 
 
@@ -71,9 +93,42 @@ def make_children(config: Config, files: Sequence[Path], logs: Path) -> list[Chi
             logs / f"{name}.log",
             timeout / NS_PER_S + STOP_MARGIN_S,
             may_end=name == "gateway",
+            watching=Watching(config.supervision.watchdog, config.supervision.start_timeout),
+            log_bytes=config.supervision.log_bytes,
         )
         for name, timeout in timeouts.items()
     ]
+
+
+def restart_rule(config: Config) -> RestartRule:
+    """Return how often a process that died is started again."""
+    chosen = config.supervision
+    return RestartRule(
+        first_wait_ns=chosen.restart_wait,
+        longest_wait_ns=chosen.restart_wait_most,
+        healthy_ns=chosen.healthy_after,
+        most=chosen.max_restarts,
+        window_ns=chosen.restart_window,
+    )
+
+
+def _hand_on_hangups(supervisor: Supervisor, stop: asyncio.Event) -> None:
+    def hand_on() -> None:
+        for child in supervisor.children:
+            child.tell(signal.SIGHUP)
+
+    on_hang_up(hand_on, stop)
+
+
+async def _tell_manager(supervisor: Supervisor, notifier: Notifier) -> None:
+    """Tell our own service manager when all are ready, and then that this loop lives."""
+    told = False
+    while notifier.heard:
+        await asyncio.sleep(FEED_S)
+        if supervisor.ready and not told:
+            told = notifier.ready("gateway and engine run")
+        if told and notifier.watchdog_ns:
+            notifier.feed()
 
 
 def stream_url(config: Config, scheme: str = "ws") -> str:

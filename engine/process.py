@@ -1,6 +1,7 @@
 """What a process that runs for months asks of the operating system."""
 
 import ctypes
+import faulthandler
 from typing import Final
 
 _PR_SET_THP_DISABLE: Final = 41
@@ -15,3 +16,8 @@ def refuse_huge_pages() -> bool:
     """
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     return prctl is not None and prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0
+
+
+def tell_where_it_hangs() -> None:
+    """Have a watchdog's SIGABRT, and any crash, write every thread's stack to stderr."""
+    faulthandler.enable()

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import psutil
 
+from engine.guard import Guard
 from engine.ingest import Ingest
 from engine.journal import Journal
 from engine.latency_log import LatencyLog
@@ -53,6 +54,7 @@ class StatusBoard:
         self._started_ns = time.perf_counter_ns()
         self._before = (self._started_ns, 0, 0)
         self.control: ControlClient | None = None
+        self.guard: Guard | None = None
         self.recovery: LinkRecovery | None = None
 
     def problems(self) -> list[str]:
@@ -61,8 +63,7 @@ class StatusBoard:
         gate = self._ingest.pipeline.gate
         if self._ingest.faults:
             found.append(f"the duty cycle failed {self._ingest.faults} times")
-        if self._ingest.refused_definitions:
-            found.append(self._ingest.refused_definitions)
+        found += filter(None, [self._ingest.refused_definitions])
         if self._journal.alarm:
             found.append(f"journal: {self._journal.alarm}")
         if self.control is None or not self.control.peer_alive:
@@ -80,6 +81,7 @@ class StatusBoard:
             found.append(f"recording ended: {recorder.failed}")
         if self._latency_log.failed:
             found.append(f"latency log ended: {self._latency_log.failed}")
+        found += [] if self.guard is None else self.guard.problems()
         found += [f"a background task failed: {failure}" for failure in self.failures]
         return found
 
@@ -137,6 +139,7 @@ class StatusBoard:
             "clients": self._stream.clients,
             "stream": self._stream.counters,
             "journal": {**self._journal.counters, "queued": self._journal.queued},
+            "guard": {} if self.guard is None else self.guard.status(),
             "rss_bytes": self._process.memory_info().rss,
         }
 

@@ -87,15 +87,16 @@ class SetState(Struct, tag_field="type", tag="set_state", forbid_unknown_fields=
 
 
 class Operate(Struct, tag_field="type", tag="operate", forbid_unknown_fields=True, frozen=True):
-    """An operator's command about a model; answered by ``operated``, and journaled.
+    """An operator's command; answered by ``operated``, and journaled.
 
+    ``reload``: read the configuration again; nothing else is given.
     ``model_swap`` and ``model_shadow``: ``value`` is a bundle's directory on the engine's machine,
     for ``model_shadow`` "" to end it. ``device_fault``: ``model`` is a device, ``value`` the fault
     to play there, "" to end it; only where the configuration allows it.
     """
 
-    command: Literal["model_swap", "model_shadow", "device_fault"]
-    model: Name
+    command: Literal["model_swap", "model_shadow", "device_fault", "reload"]
+    model: Annotated[str, Meta(max_length=128)] = ""
     value: Annotated[str, Meta(max_length=4096)] = ""
     id: Annotated[str, Meta(max_length=128)] = ""
 

@@ -1,9 +1,11 @@
 """The control channel's sockets: the gateway's ROUTER and the engine's DEALER, over aiozmq."""
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -20,6 +22,7 @@ from feeds.control_messages import (
     MAX_REPLY_BYTES,
     MAX_REQUEST_BYTES,
     UNSUPPORTED,
+    Bye,
     ErrorReply,
     Leave,
     NewInstruments,
@@ -32,12 +35,16 @@ from feeds.control_messages import (
     encode,
 )
 from feeds.control_session import ControlSession
+from feeds.curve import client_of, gatekeeper_of
+from feeds.peer_watch import PeerWatch
 from latency.offset import OffsetEstimate
 from latency.steady import steady_ns
 
 __all__ = ["ControlClient", "ControlServer", "StreamFacts"]
 
 _HWM: Final = 64
+_PART_S: Final = 0.25
+_WATCH_S: Final = 0.1
 _PREFIX: Final = b"heqis"
 _IDENTITY_BYTES: Final = 12
 """Random ones: an engine that connects again is the same peer, and no other is."""
@@ -50,8 +57,8 @@ class _Channel:
         self, kind: int, max_bytes: int, on_message: Callable[[list[bytes]], None]
     ) -> None:
         self._on_message = on_message
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.socket = self._context.socket(kind)
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.socket = self.context.socket(kind)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.MAXMSGSIZE, max_bytes)
         self.socket.set_hwm(_HWM)
@@ -78,9 +85,9 @@ class _Channel:
             self._transport.abort()
             self._transport = None
             await self._lost
-        if not self._context.closed:
+        if not self.context.closed:
             self.socket.close()
-            self._context.term()
+            self.context.term()
 
     def connection_made(self, transport: object) -> None:
         """Called by aiozmq."""
@@ -108,16 +115,28 @@ class ControlServer:
     Args:
         endpoint: Where to bind.
         desk: Answers the messages.
+        keys: Directory of the key store that says who is let in; None lets everybody in.
 
     Raises:
+        ConfigError: the key store cannot be used.
         LinkError: on entering, the endpoint cannot be bound.
     """
 
-    def __init__(self, endpoint: str, desk: ControlDesk) -> None:
+    def __init__(self, endpoint: str, desk: ControlDesk, keys: Path | None = None) -> None:
         self._endpoint = endpoint
         self._desk = desk
+        self._gatekeeper = gatekeeper_of(keys)
         self._channel: _Channel | None = None
+        self._watch: PeerWatch | None = None
+        self._watching: asyncio.Task[None] | None = None
         self.unsent = 0
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Peers let in and refused, by name."""
+        watch, keeper = self._watch, self._gatekeeper
+        counted = {} if watch is None else watch.counters
+        return counted if keeper is None else {**counted, **keeper.counters}
 
     @property
     def endpoint(self) -> str:
@@ -129,13 +148,19 @@ class ControlServer:
     async def __aenter__(self) -> Self:
         channel = _Channel(zmq.ROUTER, MAX_REQUEST_BYTES, self._on_message)
         channel.socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        if self._gatekeeper is not None:
+            self._gatekeeper.guard(channel.socket, channel.context)
+        watch = PeerWatch(channel.socket)
         try:
             channel.socket.bind(self._endpoint)
         except zmq.ZMQError as error:
+            watch.close()
+            self._dismiss()
             await channel.close()
             raise LinkError(f"cannot bind control to {self._endpoint}: {error}") from None
         await channel.open()
-        self._channel = channel
+        self._channel, self._watch = channel, watch
+        self._watching = asyncio.create_task(self._keep_watch(watch), name="heqis-control-watch")
         return self
 
     async def __aexit__(
@@ -161,8 +186,29 @@ class ControlServer:
             return
         self._broadcast(self._desk.bye())
         channel, self._channel = self._channel, None
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        if self._watch is not None:
+            self._watch.close()
         channel.socket.setsockopt(zmq.LINGER, 100)
+        self._dismiss()
         await channel.close()
+
+    def _dismiss(self) -> None:
+        if self._gatekeeper is not None:
+            self._gatekeeper.close()
+
+    async def _keep_watch(self, watch: PeerWatch) -> None:
+        """Follow the connections; when a key was revoked, end all: who still may is back at once.
+
+        A ROUTER does not tell whose connection is whose, and what is asked here is asked again.
+        """
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            watch.read()
+            if self._gatekeeper is not None and self._gatekeeper.take_cut():
+                watch.shut(watch.descriptors)
 
     def _broadcast(self, payload: bytes) -> None:
         for peer in self._desk.peers:
@@ -205,6 +251,7 @@ class ControlClient:
         self._on_restart = on_restart
         self._on_welcome = on_welcome
         self._on_resent = on_resent
+        self._curve = client_of(config.keys, config.server_key)
         self._identity = _PREFIX + os.urandom(_IDENTITY_BYTES)
         self._session = ControlSession(config, name)
         self._on_instruments = on_instruments
@@ -212,6 +259,7 @@ class ControlClient:
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._welcomed = asyncio.Event()
+        self._parted = asyncio.Event()
         self._status: asyncio.Future[dict[str, Any]] | None = None
 
     @property
@@ -243,6 +291,8 @@ class ControlClient:
         channel = _Channel(zmq.DEALER, MAX_REPLY_BYTES, self._on_message)
         channel.socket.setsockopt(zmq.IDENTITY, self._identity)
         channel.socket.setsockopt(zmq.IMMEDIATE, 1)
+        if self._curve is not None:
+            self._curve.secure(channel.socket)
         channel.socket.connect(self._config.control)
         await channel.open()
         self._channel = channel
@@ -277,9 +327,18 @@ class ControlClient:
             self._write(encode(StatusRequest()))
         return await asyncio.shield(self._status)
 
-    def leave(self, *, returns: bool) -> None:
-        """Say that we stop by decision, and whether we mean to be back at once."""
+    async def leave(self, *, returns: bool) -> None:
+        """Say that we stop by decision, and whether we mean to be back at once.
+
+        Waits a moment for the answer: what is closed at once sends nothing any more.
+        """
+        if not self.peer_alive:
+            return
+        self._parted.clear()
         self._write(encode(Leave(returns)))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PART_S):
+                await self._parted.wait()
 
     def ask(self, request: Resend) -> bool:
         """Ask for records again; False if the channel cannot take the request now."""
@@ -311,6 +370,8 @@ class ControlClient:
             self._define(reply)
         elif isinstance(reply, Resent | ErrorReply):
             self._hand_over(reply, b"".join(parts[1:]))
+        elif isinstance(reply, Bye):
+            self._parted.set()
         elif isinstance(reply, Restart) and self._on_restart is not None:
             self._on_restart(reply.reason)
         elif isinstance(reply, StatusReply) and self._status and not self._status.done():

@@ -13,6 +13,7 @@ from feeds.codec import encode_instruments
 from feeds.config import GatewayConfig
 from feeds.control import ControlServer
 from feeds.control_desk import ControlDesk, StreamFacts
+from feeds.curve import client_of
 from feeds.frame_ring import FrameRing
 from feeds.gateway_feed import make_feed
 from feeds.gateway_guard import GatewayGuard
@@ -63,7 +64,7 @@ class Gateway:
             Limits(config.resend_bytes, config.resend_bytes_per_s, config.max_peers),
         )
         self._desk = ControlDesk(self._facts, self.status, config.max_peers, self._resender.serve)
-        self._control = ControlServer(config.control, self._desk)
+        self._control = ControlServer(config.control, self._desk, config.keys)
         self._senders: list[TickSender] = []
         self._outlets: list[Outlet] = []
         self._guard = GatewayGuard(config, self._desk, self._ask_restart, self._outlets)
@@ -80,6 +81,11 @@ class Gateway:
     def control_endpoint(self) -> str:
         """The control endpoint with its real port, while the gateway runs."""
         return self._control.endpoint
+
+    @property
+    def turned_ns(self) -> int:
+        """Monotonic time at which it last sent what was due, 0 before the first."""
+        return self._guard.turned_ns
 
     @property
     def epoch(self) -> int:
@@ -108,6 +114,7 @@ class Gateway:
             "peers": self._desk.alive(mono_ns, self._config.peer_timeout),
             "guard": self._guard.status(),
             "control": {**self._desk.answered, "unsent": self._control.unsent},
+            "strangers": self._control.counters,
             "resend": dict(self._resender.counters),
             "lateness": {"count": late.count, "p50": late.p50, "p99": late.p99, "max": late.max},
         }
@@ -129,8 +136,9 @@ class Gateway:
         """
         self._timer = WakeTimer()
         try:
-            for endpoint in self._config.outputs:
-                sender = TickSender(endpoint, self._config.output_hwm)
+            for at, endpoint in enumerate(self._config.outputs):
+                curve = client_of(self._config.keys, self._config.server_key(at))
+                sender = TickSender(endpoint, self._config.output_hwm, curve=curve)
                 self._senders.append(sender)
                 self._outlets.append(Outlet(endpoint, sender, self._ring))
             async with self._control:

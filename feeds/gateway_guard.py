@@ -40,6 +40,7 @@ class GatewayGuard:
 
     Attributes:
         events: The gateway's own journal.
+        turned_ns: When the gateway last came by, monotonic; 0 before the first time.
 
     Raises:
         ConfigError: the power line cannot be had, or what is done to it would not be journaled.
@@ -53,6 +54,7 @@ class GatewayGuard:
         flows: Sequence[Flow],
     ) -> None:
         self.events = EventLog(config.events, config.events_bytes)
+        self.turned_ns = 0
         self._timeout_ns = config.peer_timeout
         self._desk = desk
         self._flows = flows
@@ -74,6 +76,7 @@ class GatewayGuard:
 
     def turn(self, mono_ns: int) -> None:
         """Look at the peers, if it is time."""
+        self.turned_ns = mono_ns
         if mono_ns < self._next_ns:
             return
         self._next_ns = mono_ns + LOOK_NS

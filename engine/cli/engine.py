@@ -19,19 +19,32 @@ def register(app: typer.Typer) -> None:
 def engine(config: ConfigFiles = None, verbose: Verbose = False) -> None:
     """Run the engine until SIGTERM or Ctrl-C: take ticks, publish risk-checked signals.
 
+    SIGHUP has it read its configuration again. It ends by itself with status 3 when a budget is
+    used up, and with 4 when the gateway asks it to begin anew.
+
     Example: heqis engine -c configs/default.toml
     """
     import uvloop
 
     from engine.composition import resolve
-    from engine.config import load_config
+    from engine.config import load_with_origins
     from engine.daemon import run_engine
-    from engine.process import refuse_huge_pages
+    from engine.notify import own_notifier
+    from engine.process import refuse_huge_pages, tell_where_it_hangs
+    from engine.reload import Sources
 
     log_to_stderr(verbose=verbose)
     refuse_huge_pages()
-    blueprint = resolve(load_config([Path(file) for file in config or ()]))
-    uvloop.run(run_engine(blueprint, _tell_ready))
+    tell_where_it_hangs()
+    notifier = own_notifier()
+    files = tuple(Path(file) for file in config or ())
+    loaded, origins = load_with_origins(files)
+    sources = Sources(files, origins)
+    run = run_engine(resolve(loaded), _tell_ready, sources=sources, notifier=notifier)
+    status = uvloop.run(run)
+    notifier.close()
+    if status:
+        raise typer.Exit(int(status))
 
 
 def _tell_ready(engine: "Engine") -> None:

@@ -26,12 +26,17 @@ def gateway(config: ConfigFiles = None, as_json: AsJson = False, verbose: Verbos
     import uvloop
 
     from engine.config import load_config
-    from engine.process import refuse_huge_pages
-    from feeds.gateway import run_gateway
+    from engine.gateway_process import run_gateway_process
+    from engine.notify import own_notifier
+    from engine.process import refuse_huge_pages, tell_where_it_hangs
 
     log_to_stderr(verbose=verbose)
     refuse_huge_pages()
-    status = uvloop.run(run_gateway(load_config(config or ()).gateway))
+    tell_where_it_hangs()
+    notifier = own_notifier()
+    files = tuple(config or ())
+    status = uvloop.run(run_gateway_process(load_config(files), files, notifier))
+    notifier.close()
     if as_json:
         print_json(status)
 

@@ -18,6 +18,7 @@ MODULES: Final[tuple[str, ...]] = (
     "tail",
     "engine",
     "state",
+    "reload",
     "gateway",
     "replay",
     "import_",

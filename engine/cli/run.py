@@ -1,5 +1,6 @@
 """``heqis run``: gateway and engine on this machine, and a view of what they do."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -21,8 +22,10 @@ def run(
 ) -> None:
     """Run gateway and engine as two processes on this machine until Ctrl-C, and show them live.
 
-    Without -c the demo runs: a simulated market of 20 instruments and every built-in rule. If a
-    process dies, the other is stopped and the end of the dead one's log is shown.
+    Without -c the demo runs: a simulated market of 20 instruments and every built-in rule. A
+    process that dies or gives no sign of life is started again, later each time; after too many
+    deaths the other is stopped too and the end of the dead one's log is shown. [supervision] says
+    how often is too often. SIGHUP has both read their configuration anew.
 
     Example: heqis run -c configs/demo.toml
     """
@@ -30,6 +33,7 @@ def run(
 
     from engine.config import CONFIGS, load_config
     from engine.local_run import run_local
+    from engine.notify import own_notifier
     from engine.view import status_line
 
     files = [Path(file) for file in config or (CONFIGS / "demo.toml",)]
@@ -37,7 +41,15 @@ def run(
     if loaded.stream.port == 0:
         names = ", ".join(map(str, files))
         raise ConfigError(names, "stream.port", 0, "give the port that the view is to look at")
-    state = asyncio.run(run_local(loaded, files, logs, view=view, say=_say))
+    said: list[str] = []
+    notifier = own_notifier()
+    say = said.append if view and sys.stdout.isatty() else _say
+    try:
+        state = asyncio.run(run_local(loaded, files, logs, view=view, say=say, notifier=notifier))
+    finally:
+        notifier.close()
+        for line in said:
+            _say(line)
     if state is not None and state.status:
         typer.echo(f"at the end, {status_line(state)}")
 

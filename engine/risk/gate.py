@@ -104,6 +104,21 @@ class RiskGate:
             if day is not None:
                 self._set_checks(day)
 
+    def reconfigure(self, config: RiskConfig) -> None:
+        """Go by other limits from the next candidate on; what was booked stays, and the state."""
+        kept, limits = self.bookings.export_state(), config.limits
+        self.config = config
+        self.bookings = Bookings(
+            limits.max_signals_per_instrument, limits.max_signals_per_strategy, limits.max_signals
+        )
+        self.bookings.import_state(kept)
+        self._situation.bookings = self.bookings
+        self._board_days = BoardDays(self.rulebook, config)
+        self._checks = _active_checks(config)
+        for day in self._days:
+            if day is not None:
+                day.session = None
+
     def define(self, instruments: Instruments) -> None:
         """Take new or changed definitions; bookings stay. May read a calendar (up to 0.5 s)."""
         for row in instruments:
