@@ -1,25 +1,14 @@
 """Settings of the signal stream and of the journal, with every bound they keep."""
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from engine.core.settings import DurationNs, Settings
+from engine.core.settings import DurationNs, Settings, is_loopback
 
 Count = Annotated[int, Field(ge=1)]
 PositiveNs = Annotated[DurationNs, Field(gt=0)]
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host can be reached from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class StreamConfig(Settings):
@@ -60,6 +49,10 @@ class StreamConfig(Settings):
     """Signals considered for one client that is catching up before the next one has its turn."""
     turn_signals: Count = 512
     """Signals considered for all clients that are catching up in one turn of the event loop."""
+    turn_connections: Count = 16
+    """Handshakes, ends of connections, and heartbeats, in one turn of the event loop."""
+    fan_out: Count = 128
+    """Live clients that are sent a signal at once; the others in the next turns of the loop."""
     page_rows: Count = 128
     """Rows of one read from the journal."""
     ping_interval: PositiveNs = 10_000_000_000

@@ -7,7 +7,8 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from engine.core.records import MAX_INSTRUMENTS
-from engine.core.settings import DurationNs, Settings
+from engine.core.settings import DurationNs, Settings, is_loopback
+from feeds.keystore import check_key
 from feeds.power_config import PowerConfig
 
 MS: Final = 1_000_000
@@ -24,10 +25,31 @@ def _check_endpoint(value: str) -> str:
 
 Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
 """A ZeroMQ endpoint."""
+PublicKey = Annotated[str, AfterValidator(check_key)]
+"""A CURVE public key in Z85."""
 Share = Annotated[float, Field(ge=0.0, le=0.5)]
 """A part of all ticks, as a fraction."""
 PositiveNs = Annotated[DurationNs, Field(gt=0)]
 """A duration in nanoseconds, more than none."""
+
+
+def leaves_machine(endpoint: str) -> bool:
+    """Return whether an endpoint can be reached from, or is on, another machine."""
+    scheme, _, place = endpoint.partition("://")
+    return scheme == "tcp" and not is_loopback(place.rpartition(":")[0])
+
+
+def _check_secured(endpoints: dict[str, str], *, keys: bool, trusted: bool, trust_key: str) -> None:
+    """Refuse what would go to or come from another machine without proof of who is there."""
+    for name, endpoint in endpoints.items():
+        if leaves_machine(endpoint) and not keys:
+            raise ValueError(
+                f"{name} = {endpoint!r} can be reached from other machines, and nothing proves who "
+                "is there; set keys to a key store (make it with `heqis keys new`), or use "
+                "tcp://127.0.0.1 or ipc://"
+            )
+    if keys != trusted:
+        raise ValueError(f"keys and {trust_key} go together: {trust_key} is whom to connect to")
 
 
 class LinkConfig(Settings):
@@ -59,6 +81,22 @@ class LinkConfig(Settings):
     hold_bytes: Annotated[int, Field(ge=1 << 16)] = 64 << 20
     """Most bytes of messages held while something is missing before them; then no more is received,
     and the gateway keeps what comes."""
+
+    keys: Path | None = None
+    """Directory of the engine's key store, see ``heqis keys``; absent: anybody on this machine may
+    connect, and nobody else can."""
+    server_key: PublicKey | None = None
+    """The gateway's public key."""
+
+    @model_validator(mode="after")
+    def _strangers_are_kept_out(self) -> "LinkConfig":
+        _check_secured(
+            {"data": self.data, "control": self.control},
+            keys=self.keys is not None,
+            trusted=self.server_key is not None,
+            trust_key="server_key",
+        )
+        return self
 
     @model_validator(mode="after")
     def _timeout_covers_a_ping(self) -> "LinkConfig":
@@ -195,3 +233,27 @@ class GatewayConfig(Settings):
     """Power of the compute board; absent: an engine that stays silent is told of and left alone."""
     spool: SpoolConfig | None = None
     source: Source = SimulatorConfig()
+    keys: Path | None = None
+    """Directory of the gateway's key store, see ``heqis keys``; absent: anybody on this machine may
+    connect, and nobody else can."""
+    server_keys: tuple[PublicKey, ...] = ()
+    """The engines' public keys: one for each of ``outputs``, or one for all."""
+
+    @model_validator(mode="after")
+    def _strangers_are_kept_out(self) -> "GatewayConfig":
+        outputs = {f"outputs.{at}": one for at, one in enumerate(self.outputs)}
+        _check_secured(
+            {"control": self.control, **outputs},
+            keys=self.keys is not None,
+            trusted=bool(self.server_keys),
+            trust_key="server_keys",
+        )
+        if len(self.server_keys) not in {0, 1, len(self.outputs)}:
+            raise ValueError("server_keys must have one key for each of outputs, or one for all")
+        return self
+
+    def server_key(self, output: int) -> str | None:
+        """Return the public key of the engine at an output; None where there is no CURVE."""
+        if not self.server_keys:
+            return None
+        return self.server_keys[output if len(self.server_keys) > 1 else 0]

@@ -216,3 +216,21 @@ class Gatekeeper:
         if now_s - self._warned_s >= _WARN_EVERY_S:
             self._warned_s = now_s
             _log.warning("%s (so far %s)", text, self.counters)
+
+
+def gatekeeper_of(keys: Path | None) -> Gatekeeper | None:
+    """Return a gatekeeper of a key store, None without one.
+
+    Raises:
+        ConfigError: the store cannot be used.
+    """
+    return None if keys is None else Gatekeeper(keys)
+
+
+def client_of(keys: Path | None, server_key: str | None) -> CurveClient | None:
+    """Return what to connect with, None without a key store.
+
+    Raises:
+        ConfigError: the store cannot be used, or has revoked the key.
+    """
+    return None if keys is None or server_key is None else CurveClient(keys, server_key)

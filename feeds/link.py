@@ -126,14 +126,8 @@ class TickReceiver:
     @property
     def counters(self) -> dict[str, int]:
         """Peers let in and refused, by name."""
-        watch, keeper = self._watch, self._gatekeeper
-        counted = {
-            "connections": watch.accepted,
-            "failed_handshakes": watch.failed,
-            "excess_connections": watch.excess,
-            "cut_off": watch.cut,
-            "refused_messages": self.refused,
-        }
+        counted = {**self._watch.counters, "refused_messages": self.refused}
+        keeper = self._gatekeeper
         return counted if keeper is None else {**counted, **keeper.counters}
 
     def attach(self, loop: asyncio.AbstractEventLoop, on_burst: OnBurst) -> None:

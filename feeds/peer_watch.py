@@ -62,6 +62,16 @@ class PeerWatch:
         """Descriptors of the connections open now, as of the last ``read``."""
         return frozenset(self._open)
 
+    @property
+    def counters(self) -> dict[str, int]:
+        """Connections by what became of them."""
+        return {
+            "connections": self.accepted,
+            "failed_handshakes": self.failed,
+            "excess_connections": self.excess,
+            "cut_off": self.cut,
+        }
+
     def read(self, most: int = 4096) -> int:
         """Take in what happened, at most so many events; return how many.
 

@@ -18,6 +18,7 @@ from feeds.codec import decode_frame, decode_instruments, merge_instruments
 from feeds.config import LinkConfig
 from feeds.control import ControlClient
 from feeds.control_messages import Welcome
+from feeds.curve import gatekeeper_of
 from feeds.link import TickReceiver
 from feeds.log_writer import LogWriter
 
@@ -241,7 +242,12 @@ async def _record_until(
 
     # The first decoder of a machine is compiled, for longer than a gateway's ring may last.
     BurstDecoder(0).warm_up()
-    receiver = TickReceiver(link.data, slots=link.slots, hwm=link.receive_hwm)
+    receiver = TickReceiver(
+        link.data,
+        slots=link.slots,
+        hwm=link.receive_hwm,
+        gatekeeper=gatekeeper_of(link.keys),
+    )
     try:
         async with ControlClient(link, name="record", on_instruments=on_instruments) as client:
             welcome = await _hello(client, done)

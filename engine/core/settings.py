@@ -3,6 +3,7 @@
 A room defines its own models on these; ``engine.config`` puts them together and loads files.
 """
 
+import ipaddress
 import re
 from typing import Annotated, Final
 
@@ -29,6 +30,16 @@ def parse_duration_ns(value: object) -> int:
     if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
         return round(float(match[1]) * _UNITS_NS[match[2]])
     raise ValueError(f'{value!r} is not a duration such as "250ms", "5s", "1m" or "1d"')
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 DurationNs = Annotated[int, BeforeValidator(parse_duration_ns)]
