@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from live_cases import wait_until
 from live_models import Session, model_tree, run_session, trade_bundle
 
 pytest.importorskip("onnxruntime", reason="models are run by ONNX Runtime")
@@ -64,9 +65,10 @@ def test_a_device_is_broken_and_mended(tmp_path: Path) -> None:
         await live.send_until(lambda: live.serves == "onnxruntime@cpu:1")
         assert "broken on purpose" in (await heqis(live, "list"))[1]
         assert (await heqis(live, "fault", "cpu"))[:2] == (0, "cpu: mended\n")
-        await live.send_until(lambda: live.serves == "onnxruntime@cpu")
+        await wait_until(lambda: live.serves == "onnxruntime@cpu")
 
-    run_session(model_tree(tmp_path, bundle.path, placement=["cpu", "cpu:1"]), scene)
+    placement = ["onnxruntime@cpu", "cpu:1"]  # no other library is to mend it
+    run_session(model_tree(tmp_path, bundle.path, placement=placement), scene)
 
 
 @pytest.mark.slow
