@@ -93,6 +93,8 @@ class Resender:
         if not self._allow(peer, mono_ns):
             self.counters["refused"] += 1
             return ErrorReply(BUSY, f"at most {self._limits.bytes_per_s} bytes a second"), b""
+        if self._past is not None:
+            self._flush()
         epoch, next_seq = self._place()
         live = request.epoch == epoch
         end_seq = next_seq if live else self._end_of_past(request.epoch)
@@ -121,7 +123,6 @@ class Resender:
         first, most = request.first_seq, self._limits.answer_bytes
         oldest = self._oldest_in_ring(request.epoch) if live else None
         if self._past is not None and (oldest is None or first < oldest):
-            self._flush()
             until = stop_seq if oldest is None else min(stop_seq, oldest)
             found = self._past.read(request.epoch, first, until, most)
             if found is not None:
@@ -134,10 +135,9 @@ class Resender:
     def _find_in_ring(
         self, epoch: int, first: int, stop_seq: int
     ) -> tuple[npt.NDArray[np.uint8], int]:
-        at = self._ring.find(first)
-        parts: list[bytes] = []
-        size, reached = 0, first
-        for index in range(self._ring.head if at is None else at, self._ring.head):
+        parts = [] if first > self._ring[self._ring.tail].first_seq else self._dropped_definitions()
+        size, reached = sum(map(len, parts)), first
+        for index in range(self._first_index(first), self._ring.head):
             frame = self._ring[index]
             full = parts and size + len(frame.frame) > self._limits.answer_bytes
             if full or frame.first_seq >= stop_seq or _epoch_of(frame.frame) != epoch:
@@ -149,6 +149,20 @@ class Resender:
         else:
             reached = max(reached, stop_seq)
         return np.frombuffer(b"".join(parts), np.uint8), reached
+
+    def _dropped_definitions(self) -> list[bytes]:
+        """Return what stands before the ring's oldest frame for those who missed what was older."""
+        return self._ring.definitions_since(0) if self._past is None else []
+
+    def _first_index(self, seq: int) -> int:
+        """Return the index of the frame that holds a number, or of definitions right before it."""
+        ring = self._ring
+        at = ring.find(seq)
+        if at is None:
+            return ring.head
+        while at > ring.tail and not ring[at - 1].consumed:
+            at -= 1
+        return at
 
     def _oldest_in_ring(self, epoch: int) -> int | None:
         """Return the oldest number in the ring, None if it holds nothing of the epoch."""

@@ -18,6 +18,8 @@ V = TypeVar("V")
 
 _ROWS: Final = 4096
 _MARKS: Final = 64
+_DEFINING: Final = 64
+"""Frames without numbers, at most, before one with; all definitions take a quarter of them."""
 _SEQUENCED: Final = [int(schema) for schema in SEQUENCED]
 
 
@@ -146,34 +148,42 @@ class SpoolReader:
         self, words: npt.NDArray[np.int64], at: int, stop_seq: int, most_bytes: int
     ) -> tuple[npt.NDArray[np.int64], int]:
         """Return rows of the frames from byte ``at`` on within the bounds, and where they end."""
-        rows = np.zeros((most_bytes // 64 + 1, COLUMNS), np.int64)
+        rows = np.zeros((most_bytes // HEADER_BYTES + _DEFINING, COLUMNS), np.int64)
         count, _ = index_nb(rows, words, at)
         rows = rows[:count]
         sizes = np.cumsum(rows[:, LENGTH])
         fitting = int(np.searchsorted(sizes, most_bytes, side="right"))
         beyond = np.flatnonzero(rows[:, FIRST_SEQ] >= stop_seq)
         wanted = int(beyond[0]) if len(beyond) else count
-        rows = rows[: max(1, min(fitting, wanted))]
+        least = int(np.argmax(np.isin(rows[:, SCHEMA], _SEQUENCED))) + 1
+        rows = rows[: max(least, min(fitting, wanted))]
         return rows, int(rows[-1, OFFSET] + rows[-1, LENGTH])
 
 
 def _seek(
     words: npt.NDArray[np.int64], at: int, seq: int, rows: npt.NDArray[np.int64]
 ) -> int | None:
-    """Return the byte of the first numbered frame that holds ``seq`` or comes after it."""
+    """Return the byte of the first numbered frame that holds ``seq`` or comes after it.
+
+    Where frames without numbers stand right before it, such as definitions, theirs.
+    """
+    start = at
     while True:
         count, at = index_nb(rows, words, at)
         part = rows[:count]
-        ends = np.where(
-            np.isin(part[:, SCHEMA], _SEQUENCED), part[:, FIRST_SEQ] + part[:, COUNT], 0
-        )
-        found = np.flatnonzero(ends > seq)
-        if len(found):
-            return int(part[found[0], OFFSET])
+        numbered = np.isin(part[:, SCHEMA], _SEQUENCED)
+        later = numbered & (part[:, FIRST_SEQ] + part[:, COUNT] > seq)
+        found = int(np.argmax(later)) if later.any() else count
+        before = np.flatnonzero(numbered[:found])
+        if len(before):
+            start = int(part[before[-1], OFFSET] + part[before[-1], LENGTH])
+        if found < count:
+            return start
         if count < len(rows):
             at = int(find_frame_nb(words, at + 8)) if at + HEADER_BYTES <= len(words) * 8 else -1
             if at < 0:
                 return None
+            start = at
 
 
 def _end_of(file: Path, epoch: int) -> int | None:

@@ -1,5 +1,7 @@
 """Link recovery without sockets: everything comes once and in order, or is a declared gap."""
 
+from typing import Any
+
 import pytest
 from frame_cases import make_ticks
 from hypothesis import given
@@ -10,7 +12,7 @@ from feeds.control_messages import UNSUPPORTED, ErrorReply
 from feeds.sequencer import Sequencer
 
 
-def flowing(past: MemorySpool | None = None, **link: object) -> Rig:
+def flowing(past: MemorySpool | None = None, **link: Any) -> Rig:
     rig = Rig(past=past, **link)
     rig.welcome()
     rig.publish(3)
@@ -322,15 +324,7 @@ def test_whatever_happens_on_the_way_everything_is_accounted_for(
 
 def act(rig: Rig, op: str) -> None:
     if op in {"send", "lose", "twice", "late", "damage"}:
-        frame = rig.publish(3)
-    if op == "lose":
-        rig.wire.pop()
-    elif op == "twice":
-        rig.wire.append(frame)
-    elif op == "late" and len(rig.wire) > 1:
-        rig.wire.rotate(1)
-    elif op == "damage":
-        rig.wire[-1] = frame[:80] + b"\xff" + frame[81:]
+        mangle(rig, op, rig.publish(3))
     elif op == "deliver":
         rig.deliver(3)
     elif op == "serve":
@@ -341,8 +335,19 @@ def act(rig: Rig, op: str) -> None:
         rig.deliver()
         rig.restart_gateway()
         rig.welcome()
-    elif op == "mute":
+    else:
         rig.asked.clear()
+
+
+def mangle(rig: Rig, op: str, frame: bytes) -> None:
+    if op == "lose":
+        rig.wire.pop()
+    elif op == "twice":
+        rig.wire.append(frame)
+    elif op == "late" and len(rig.wire) > 1:
+        rig.wire.rotate(1)
+    elif op == "damage":
+        rig.wire[-1] = frame[:80] + b"\xff" + frame[81:]
 
 
 @pytest.mark.parametrize("reason", ["resend_busy", "anything"])

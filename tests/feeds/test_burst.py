@@ -21,7 +21,7 @@ from reference.frame_twin import FrameTwin
 
 from engine.core.records import DEPTH5, Schema, TickFlag, TickKind
 from feeds import burst_kernel
-from feeds.burst import BurstDecoder, Counter, Gap, Segment
+from feeds.burst import HELD, BurstDecoder, Counter, Gap, Segment
 
 
 def flat(found: list[tuple[Segment, bytes, list[tuple[int, ...]]]]) -> list[tuple[int, bytes]]:
@@ -273,3 +273,50 @@ def test_another_source_stamp_compiles_the_decoder_anew() -> None:
     cells = [d.py_func.__closure__[0].cell_contents for d in (one, other)]  # type: ignore[attr-defined] # numba's
     assert cells == [1, 2]
     assert burst_kernel.source_stamp() >= 0
+
+
+def test_a_stream_told_to_hold_stops_before_a_gap_and_nothing_changes() -> None:
+    decoder = BurstDecoder(2)
+    decoder.hold(1, at_gaps=True)
+    assert decoder.expected() == {}
+    other = tick_frame(make_ticks(1), 9, gateway=2)
+    messages = [tick_frame(make_ticks(2), 1), other, tick_frame(make_ticks(1), 5)]
+    wire, offsets, lengths = lay_out(messages)
+    assert decoder.decode(wire, offsets, lengths, 0, 3) == Segment(Schema.TICK, 3, 2)
+    for _ in range(2):
+        assert decoder.decode(wire, offsets, lengths, 2, 3) == Segment(HELD, 0, 0)
+    assert decoder.expected() == {1: (7, 3), 2: (7, 10)}
+    assert "gaps" not in decoder.count_by_name()
+    decoder.hold(1, at_gaps=False)
+    assert decoder.decode(wire, offsets, lengths, 2, 3) == Segment(Schema.TICK, 2, 1)
+    assert decoder.take_gaps() == [Gap(1, 7, 3, 2)]
+
+
+def test_a_new_epoch_is_held_too_and_what_was_skipped_before_it_is_consumed() -> None:
+    decoder = BurstDecoder(2)
+    decoder.expect(1, 7, 5)
+    decoder.hold(1, at_gaps=True)
+    old, new = tick_frame(make_ticks(2), 1), tick_frame(make_ticks(1), 1, epoch=8)
+    wire, offsets, lengths = lay_out([old, new])
+    assert decoder.decode(wire, offsets, lengths, 0, 2) == Segment(HELD, 0, 1)
+    assert decoder.expected() == {1: (7, 5)}
+
+
+@given(st.lists(st.integers(1, 12), max_size=30))
+def test_holding_and_opening_by_hand_gives_what_opening_at_once_gives(firsts: list[int]) -> None:
+    messages = [tick_frame(make_ticks(2), first) for first in firsts]
+    wire, offsets, lengths = lay_out(messages)
+    plain, holding = BurstDecoder(2), BurstDecoder(2)
+    holding.hold(1, at_gaps=True)
+    at = 0
+    while at < len(messages):
+        segment = holding.decode(wire, offsets, lengths, at, len(messages))
+        at += segment.consumed
+        if segment.schema == HELD:
+            holding.hold(1, at_gaps=False)
+            at += holding.decode(wire, offsets, lengths, at, at + 1).consumed
+            holding.hold(1, at_gaps=True)
+    decode_all(plain, messages)
+    assert plain.counters.tolist() == holding.counters.tolist()
+    assert plain.take_gaps() == holding.take_gaps()
+    assert plain.expected() == holding.expected()
