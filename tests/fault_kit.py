@@ -105,7 +105,7 @@ class Rig:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        family = list(self.processes)
+        family: list[psutil.Process] = list(self.processes)
         for process in self.processes:
             if process.is_running() and process.poll() is None:
                 family += process.children(recursive=True)
