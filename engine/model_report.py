@@ -32,7 +32,7 @@ def model_notes(facts: Sequence[dict[str, Any]]) -> list[str]:
             notes.append(f"{key}: no device of it is here ({names}): the engine will not start")
         elif absent:
             names = ", ".join(one["entry"] for one in absent)
-            notes.append(f"{key}: {names} is not on this machine and will be passed over")
+            notes.append(f"{key}: not on this machine and passed over: {names}")
         if not model["decides"] and not model["confirms"]:
             notes.append(f"models.{model['name']}: no strategy that is enabled asks it")
     return notes

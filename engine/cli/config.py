@@ -195,6 +195,7 @@ def _model_text(model: dict[str, Any]) -> str:
     ]
     if model["shadow"]:
         lines.append(f"  beside it {escape(model['shadow'])}, compared, never traded")
-    for one in model["placement"]:
-        lines += [f"  [dim]{one['entry']}: {escape(why)}[/]" for why in one["why"]]
+    if not any(one["here"] for one in model["placement"]):
+        for one in model["placement"]:
+            lines += [f"  [dim]{one['entry']}: {escape(why)}[/]" for why in one["why"]]
     return "\n".join(lines)

@@ -137,13 +137,12 @@ def test_check_tells_of_every_model_who_asks_it_and_where_it_runs(tmp_path: Path
         ("dla:7", False),
         ("cpu", True),
     ]
-    assert facts["notes"] == [
-        "models.tcn.placement: dla:7 is not on this machine and will be passed over"
-    ]
+    assert "onnxruntime: it has no dla:7" in model["placement"][0]["why"]
+    assert facts["notes"] == ["models.tcn.placement: not on this machine and passed over: dla:7"]
     told = " ".join(run("check", "-c", str(file)).split())
     for part in (
         model["identity"], "dla:7 (not here), cpu", "asked by alone, cross (to confirm)",
-        "the score of tcn", "confirmed by tcn", "compared, never traded", "it has no dla:7",
+        "the score of tcn", "confirmed by tcn", "compared, never traded",
         *facts["notes"],
     ):  # fmt: skip
         assert part in told, part
@@ -157,7 +156,9 @@ def test_check_says_that_an_engine_will_not_start_without_a_device(tmp_path: Pat
         notes
     )
     assert "models.tcn: no strategy that is enabled asks it" in notes
-    assert "will not start" in " ".join(run("check", "-c", str(file)).split())
+    told = " ".join(run("check", "-c", str(file)).split())
+    assert "will not start" in told
+    assert "dla:7: onnxruntime: it has no dla:7" in told
 
 
 def test_check_opens_the_candidate_that_is_to_score_beside_a_model(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from tiny_models import make_mlp, random_windows
 from engine.core.models import ModelShape
 from runtime.bundle import Bundle
 from runtime.bundle_build import BUILDERS
+from runtime.catalog import BACKENDS, DEVICES
 from runtime.config import InferenceConfig, ModelConfig
 from runtime.manifest import Clock, Feature, Form, FormName, Manifest, Normalisation, Output, Parity
 from runtime.manifest_checks import SUFFIXES
@@ -95,3 +96,24 @@ def test_the_example_makes_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     exec(compile(code[1], "docs/models.md", "exec"), known)
     assert Bundle.open("mine").shape == shape
     assert set(os.listdir("mine")) == {"manifest.json", "model.onnx", "parity.npz"}
+
+
+BY_NAME: Final = {
+    "ONNX Runtime": "onnxruntime", "ONNX Runtime on CUDA": "onnxruntime",
+    "ONNX Runtime with TensorRT": "onnxruntime-tensorrt", "PyTorch": "torch",
+    "OpenVINO": "openvino", "LiteRT": "litert", "ncnn": "ncnn", "TensorRT": "tensorrt",
+    "TensorRT for RTX": "rtx",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_backends_of_a_device_are_told_in_the_order_in_which_they_are_tried(device: str) -> None:
+    row = re.search(rf"^\| `{device}` \| (.*?) \|$", PAGE, re.MULTILINE)
+    assert row is not None
+    names = row[1].replace("; behind it what else is installed and has a form: ", ", ").split(", ")
+    told = [BY_NAME[name] for name in names]
+    assert told == [name for name in BACKENDS if name in told]
+
+
+def test_every_device_that_a_placement_may_name_is_told() -> None:
+    assert set(DEVICES) <= set(named_in("Placement"))
