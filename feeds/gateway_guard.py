@@ -11,9 +11,12 @@ from feeds.control_desk import ControlDesk
 from feeds.event_log import EventLog
 from feeds.liveness import Liveness
 from feeds.power import PowerControl
+from latency.steady import stepped_ns
 
 _log = logging.getLogger(__name__)
 LOOK_NS: Final = 50_000_000
+STEP_NS: Final = 500_000_000
+"""The wall clock was set if it moved by more."""
 PEER_PARTED: Final = "peer_parted"
 
 
@@ -56,6 +59,7 @@ class GatewayGuard:
         self.events = EventLog(config.events, config.events_bytes)
         self.turned_ns = 0
         self._timeout_ns = config.peer_timeout
+        self._stepped_ns = 0
         self._desk = desk
         self._flows = flows
         self._watches: dict[str, Liveness] = {}
@@ -80,6 +84,7 @@ class GatewayGuard:
         if mono_ns < self._next_ns:
             return
         self._next_ns = mono_ns + LOOK_NS
+        self._look_at_clock()
         heard = self._desk.silences(mono_ns)
         for name, silent_ns in heard.items():
             watch = self._watches.get(name)
@@ -97,6 +102,12 @@ class GatewayGuard:
             flowing = self._flowing()
             self._power.look(mono_ns, alive=alive and flowing, parted=self._desk.all_parted)
 
+    def _look_at_clock(self) -> None:
+        moved_ns = stepped_ns()
+        if abs(moved_ns - self._stepped_ns) > STEP_NS:
+            step_ns, self._stepped_ns = moved_ns - self._stepped_ns, moved_ns
+            self.tell("clock_stepped", {"step_ns": step_ns, "in_all_ns": moved_ns})
+
     def problems(self) -> list[str]:
         """Return what is wrong, for status."""
         found = [
@@ -112,6 +123,7 @@ class GatewayGuard:
         """Return what was seen and done, as JSON has it."""
         return {
             "peers": {name: bool(watch.alive) for name, watch in self._watches.items()},
+            "clock_stepped_ns": self._stepped_ns,
             "losses": sum(watch.losses for watch in self._watches.values()),
             "events": {"written": self.events.written, "failures": self.events.failures},
             "problems": self.problems(),

@@ -40,6 +40,7 @@ max_signals = 0
 
 [risk.data]
 gap_hold = 0
+max_late = "20s"
 """
 """A strategy that signals several times a second at 5,000 ticks/s, and few limits."""
 
