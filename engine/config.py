@@ -43,6 +43,14 @@ class EngineConfig(Settings):
     record: Path | None = None
     """Directory into which every accepted frame is recorded, a log a session; absent: none."""
     record_rotate_bytes: Annotated[int, Field(ge=1 << 16)] = 256 << 20
+    snapshot: Path | None = None
+    """Directory of the snapshots that a restart goes on from; absent: beside the journal."""
+    snapshot_interval: Annotated[DurationNs, Field(ge=0)] = 30 * 10**9
+    """How often one is taken, and one at a clean stop; 0: never."""
+    warm_up: Annotated[DurationNs, Field(ge=0)] = 24 * 3600 * 10**9
+    """How much of the recording a start without a snapshot goes through; 0: nothing."""
+    warm_up_resend: Annotated[int, Field(ge=0)] = 0
+    """Records asked of the gateway by a start with neither snapshot nor recording."""
     hlog: Path | None = Path("var/latency.hlog")
     """Where stage latencies are logged, one interval after the other; absent: nowhere."""
     hlog_interval: Annotated[DurationNs, Field(gt=0)] = 10 * 10**9

@@ -7,7 +7,6 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from engine.clock import WallClock
@@ -23,19 +22,25 @@ from engine.latency_log import LatencyLog, no_models
 from engine.link_recovery import LinkRecovery
 from engine.model_control import ModelControl
 from engine.notify import Notifier
+from engine.own_recording import next_session
 from engine.recorder import Recorder
 from engine.recovery_timer import RecoveryTimer
 from engine.rehearsal import Rehearsal
 from engine.reload import Sources
 from engine.reloader import Reloader
+from engine.restart import RECORDING, Restart
 from engine.risk.rules import RiskState
 from engine.sinks import LiveSink
+from engine.snapshot import identity_of
+from engine.snapshot_file import SnapshotFiles
+from engine.snapshot_keeper import SnapshotKeeper
 from engine.status import StatusBoard
 from engine.stream import Health, SignalStream
 from engine.stream_messages import GateState, Operate
 from engine.supervise import on_hang_up, stop_on_signals
 from feeds.burst import BurstDecoder
 from feeds.control import ControlClient
+from feeds.control_messages import Welcome
 from feeds.curve import gatekeeper_of
 from feeds.link import TickReceiver
 from latency.histogram import StageHistograms
@@ -62,6 +67,8 @@ class Engine:
         ingest: The duty cycle.
         stream: The signal stream; its ``port`` is known once live.
         recovery: Fetches what did not come over the link.
+        restart: Brings the state back to where the last life ended.
+        keeper: Takes the snapshots; None: none are taken.
         ready_s: Seconds from construction to ready.
     """
 
@@ -100,6 +107,13 @@ class Engine:
         self.board: StatusBoard
         self.receiver: TickReceiver | None = None
         self.recovery: LinkRecovery
+        self.restart: Restart
+        self.keeper: SnapshotKeeper | None = None
+        self._sink: LiveSink
+        self._session = time.time_ns()
+        self._keeping = contextlib.AsyncExitStack()
+        self._instruments: Instruments | None = None
+        self._attached = False
 
     async def __aenter__(self) -> "Engine":
         async with contextlib.AsyncExitStack() as stack:
@@ -125,8 +139,9 @@ class Engine:
             health=self._health,
             set_state=self._on_set_state,
             operate=self._operate,
+            on_forbidden=self._on_forbidden,
         )
-        sink = LiveSink(self.journal, self.stream)
+        sink = self._sink = LiveSink(self.journal, self.stream)
         pipeline = build_pipeline(
             self._blueprint,
             capacity=config.engine.max_instruments,
@@ -144,7 +159,7 @@ class Engine:
             clock=self._clock,
             histograms=self._histograms,
             on_fault=self._on_halt,
-            recorder=self._open_recorder(decoder, stack),
+            recorder=await self._open_recorder(decoder, stack),
         )
         if config.engine.rehearse_every:
             rehearsal = Rehearsal(pipeline, self.stream, config.engine.rehearse_every)
@@ -172,12 +187,15 @@ class Engine:
         if self._models is not None:
             # Sooner than strategies and stream, which are to see the last answers.
             stack.push_async_callback(self._models.stop)
+        self._start_tasks(stack)
+        await self._regenerate(stack)
+        await stack.enter_async_context(self._keeping)
         gc.collect()
         gc.freeze()
-        self._start_tasks(stack)
         await self._open_link(stack)
         self.ready_s = (time.perf_counter_ns() - self._made_ns) / NS_PER_S
-        sink.on_event("engine_started", 0, {"epoch": epoch, "ready_s": self.ready_s})
+        facts = {"epoch": epoch, "ready_s": self.ready_s, **self.restart.facts()}
+        sink.on_event("engine_started", 0, facts)
 
     def _open_guard(self) -> None:
         models = self._models
@@ -200,12 +218,16 @@ class Engine:
         self.journal.reconfigure(config.journal)
         self.guard.take_config(config)
 
-    async def _operate(self, message: Operate) -> Mapping[str, Any]:
+    async def _operate(self, message: Operate, who: str) -> Mapping[str, Any]:
         if message.command == "reload":
-            return await self.reloader.reload("stream")
+            return await self.reloader.reload(who)
         if self._models is None:
             raise ConfigError("command", "model", message.model, "there are no models here")
-        return await self._models.operate(message)
+        return await self._models.operate(message, who)
+
+    def _on_forbidden(self, who: str, command: str) -> None:
+        fields = {"command": command, "by": who}
+        self.ingest.pipeline.judge.sink.on_event("operator_refused", 0, fields)
 
     def reload_soon(self, who: str) -> None:
         """Begin to read the configuration again; what comes of it is journaled and logged."""
@@ -220,17 +242,59 @@ class Engine:
             _log.critical("a reload failed", exc_info=error)
             self.board.failures.append(f"{type(error).__name__}: {error}")
 
-    def _open_recorder(
+    async def _open_recorder(
         self, decoder: BurstDecoder, stack: contextlib.AsyncExitStack
     ) -> Recorder | None:
+        """Open a session; the journal knows of it before its first frame."""
         config = self.config.engine
         if config.record is None:
             return None
-        epoch = time.time_ns()
-        path = Path(config.record) / f"session-{epoch}.hql"
-        recorder = Recorder(path, decoder, epoch=epoch, rotate_bytes=config.record_rotate_bytes)
+        session = next_session(config.record, time.time_ns())
+        self._session = epoch = session.epoch
+        recorder = Recorder(
+            session.path, decoder, epoch=epoch, rotate_bytes=config.record_rotate_bytes
+        )
         stack.callback(recorder.close)
+        self.journal.append_event(RECORDING, {"session": epoch}, time.time_ns())
+        await self.journal.flush()
         return recorder
+
+    async def _regenerate(self, stack: contextlib.AsyncExitStack) -> None:
+        """Go on from where the last life ended, as far as its own traces lead."""
+        config = self.config.engine
+        directory = config.snapshot or self.config.journal.path.with_suffix(".snapshots")
+        files = SnapshotFiles(directory) if config.snapshot_interval else None
+        self.restart = self.board.restart = Restart(
+            self._blueprint,
+            self.ingest,
+            self.journal,
+            self._sink,
+            files=files,
+            recordings=config.record,
+            session=self._session,
+        )
+        if files is not None:
+            self.keeper = self.board.keeper = SnapshotKeeper(
+                self.ingest,
+                self.journal,
+                files,
+                identity=lambda: identity_of(self._blueprint, self.ingest.pipeline),
+                session=self._session,
+                interval_ns=config.snapshot_interval,
+            )
+        stack.push_async_callback(self._end)
+        await self.restart.regenerate()
+
+    async def _end(self) -> None:
+        """Keep what the next life goes on from, now that nothing comes any more."""
+        kept = self.restart.live and self.keeper is not None and await self.keeper.keep()
+        self._sink.on_event("engine_stopped", 0, {"snapshot": kept})
+
+    def _on_caught_up(self) -> None:
+        """Go live; from now on there is something to keep."""
+        self.restart.go_live(self._instruments)
+        if self.keeper is not None:
+            self._start(self.keeper.run(), self._keeping)
 
     async def _open_link(self, stack: contextlib.AsyncExitStack) -> None:
         link = self.config.link
@@ -241,13 +305,13 @@ class Engine:
             gatekeeper=gatekeeper_of(link.keys),
         )
         stack.callback(receiver.close)
-        self.receiver = receiver
+        self.receiver = self.board.receiver = receiver
         control = ControlClient(
             link,
             name=link.name,
             on_restart=self.guard.on_restart_asked,
             on_instruments=self._on_instruments,
-            on_welcome=lambda welcome: self.recovery.on_welcome(welcome, time.monotonic_ns()),
+            on_welcome=self._on_welcome,
             on_resent=lambda head, frames: self.recovery.on_resent(
                 head, frames, time.monotonic_ns()
             ),
@@ -264,6 +328,7 @@ class Engine:
             pause=self._pause_receiver,
         )
         self.board.recovery = self.recovery
+        self.recovery.on_caught_up = self._on_caught_up
         await stack.enter_async_context(control)
 
     async def part(self, *, returns: bool) -> None:
@@ -279,15 +344,21 @@ class Engine:
         else:
             self.receiver.attach(asyncio.get_running_loop(), self.ingest.on_burst)
 
+    def _on_welcome(self, welcome: Welcome) -> None:
+        self.restart.greet(welcome)
+        self.recovery.on_welcome(welcome, time.monotonic_ns())
+
     def _on_instruments(self, instruments: Instruments, epoch: int) -> None:
         """Begin to take data once it is known what the instruments are.
 
         Later changes come in the stream itself, at their place in it.
         """
-        if self.ingest.decoder.known_instruments or self.receiver is None:
+        self._instruments = instruments
+        if self._attached or self.receiver is None:
             return
+        self._attached = True
         _log.info("gateway epoch %d sends %d instruments", epoch, len(instruments))
-        self.ingest.define(instruments)
+        self.restart.meet(instruments)
         self.ingest.pipeline.gate.warm(time.time_ns())
         self.receiver.attach(asyncio.get_running_loop(), self.ingest.on_burst)
 
@@ -296,7 +367,7 @@ class Engine:
         pipeline = self.ingest.pipeline
         if pipeline.gate.state is not RiskState.HALTED:
             pipeline.gate.set_state(RiskState.HALTED)
-            pipeline.judge.sink.on_event("halted", 0, {"reason": reason})
+            self._sink.on_event("halted", 0, {"reason": reason})
 
     def set_state(self, state: RiskState, who: str) -> None:
         """Carry out an operator's command on the risk gate; it is journaled."""
@@ -304,7 +375,7 @@ class Engine:
         before = pipeline.gate.state
         pipeline.gate.set_state(state)
         fields = {"from": before.value, "to": state.value, "by": who}
-        pipeline.judge.sink.on_event(OPERATOR_STATE, 0, fields)
+        self._sink.on_event(OPERATOR_STATE, 0, fields)
 
     async def _restore_state(self) -> None:
         """Stay as the operator left the gate, where that is stricter than the configuration."""
@@ -317,9 +388,9 @@ class Engine:
                 gate.set_state(wanted)
                 _log.warning("the risk gate is %s, as the operator left it", wanted.value)
 
-    def _on_set_state(self, state: GateState) -> GateState:
+    def _on_set_state(self, state: GateState, who: str) -> GateState:
         before: GateState = self.ingest.pipeline.gate.state.value
-        self.set_state(RiskState(state), "stream")
+        self.set_state(RiskState(state), who)
         return before
 
     def _health(self) -> Health:

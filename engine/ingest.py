@@ -90,10 +90,30 @@ class Ingest:
         """Take definitions that did not come with the stream, and record them too."""
         if self.recorder is not None:
             self.recorder.define(instruments)
-        self._define(instruments)
+        self.learn(instruments)
 
-    def _define(self, instruments: Instruments) -> None:
-        """Ticks of instruments beyond the kernel's capacity stay unknown, and are refused."""
+    @property
+    def defined(self) -> Instruments:
+        """All definitions so far, INSTRUMENT, shape (I,), by id."""
+        return self._defined
+
+    def adopt(self, instruments: Instruments) -> None:
+        """Take over definitions that the pipeline has already, from a snapshot."""
+        self._defined = instruments
+        self.decoder.known_instruments = len(instruments)
+
+    def forget(self) -> None:
+        """Know no instrument any more."""
+        self.adopt(self._defined[:0])
+
+    def learn(self, instruments: Instruments) -> None:
+        """Take definitions that are recorded already, or are not to be.
+
+        Ticks of instruments beyond the kernel's capacity stay unknown, and are refused.
+
+        Raises:
+            FrameError: they contradict those before; nothing was taken.
+        """
         self._defined = merge_instruments(self._defined, instruments)
         self.pipeline.define(instruments)
         known = min(id_bound(instruments), self.pipeline.kernel.instruments)
@@ -178,7 +198,7 @@ class Ingest:
 
     def _learn(self, wire: npt.NDArray[np.uint8], offset: int) -> None:
         try:
-            self._define(decode_frame(wire.data, offset).records)
+            self.learn(decode_frame(wire.data, offset).records)
         except FrameError as error:
             self.refused_definitions = f"instrument definitions refused: {error}"
             _log.error("%s; if the gateway's are right, restart", self.refused_definitions)

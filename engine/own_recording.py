@@ -84,6 +84,8 @@ def stretches_within(directory: Path, span_ns: int, before: int) -> Iterator[Str
         span_ns: How much of it.
         before: The first session that is not wanted.
     """
+    if not span_ns:
+        return
     found: list[tuple[int, Path, int]] = []
     since_ns: int | None = None
     for session, file in reversed(_files(directory, before)):

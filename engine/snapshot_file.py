@@ -3,6 +3,7 @@
 import hashlib
 import os
 import struct
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -32,7 +33,7 @@ class SnapshotFiles:
     """The snapshots of one engine.
 
     A file is written beside, confirmed by the disk, and renamed. Its owner alone may write it: it
-    holds pickled strategies, which are programs.
+    holds pickled strategies, which are programs. Any thread may write, one at a time.
 
     Args:
         directory: Where they are; made when the first is written.
@@ -40,6 +41,7 @@ class SnapshotFiles:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._writing = threading.Lock()
 
     def write(self, snapshot: Snapshot) -> int:
         """Write one and remove the oldest beyond KEPT; return its bytes.
@@ -47,6 +49,10 @@ class SnapshotFiles:
         Raises:
             SnapshotError: the disk refuses.
         """
+        with self._writing:
+            return self._write(snapshot)
+
+    def _write(self, snapshot: Snapshot) -> int:
         body = encode_snapshot(snapshot)
         label = msgspec.json.encode(
             Label(snapshot.taken_ns, snapshot.kernel_key, snapshot.identity)

@@ -13,10 +13,13 @@ from engine.journal import Journal
 from engine.latency_log import LatencyLog
 from engine.link_recovery import LinkRecovery
 from engine.model_control import ModelControl
+from engine.restart import Restart
 from engine.risk.rules import RiskState
 from engine.sinks import LiveSink
+from engine.snapshot_keeper import SnapshotKeeper
 from engine.stream import Health, SignalStream
 from feeds.control import ControlClient
+from feeds.link import TickReceiver
 from latency.counts import StageSummary
 from latency.histogram import StageHistograms
 from latency.stall import LoopWatch
@@ -54,8 +57,11 @@ class StatusBoard:
         self._started_ns = time.perf_counter_ns()
         self._before = (self._started_ns, 0, 0)
         self.control: ControlClient | None = None
+        self.receiver: TickReceiver | None = None
         self.guard: Guard | None = None
         self.recovery: LinkRecovery | None = None
+        self.restart: Restart | None = None
+        self.keeper: SnapshotKeeper | None = None
 
     def problems(self) -> list[str]:
         """Return what keeps the engine from being healthy, most urgent first."""
@@ -68,6 +74,8 @@ class StatusBoard:
             found.append(f"journal: {self._journal.alarm}")
         if self.control is None or not self.control.peer_alive:
             found.append("the gateway is not heard")
+        if self.restart is not None and not self.restart.live:
+            found.append("it has not caught up yet")
         last = self._ingest.last_data_ns
         if not last:
             found.append("no data yet")
@@ -79,6 +87,9 @@ class StatusBoard:
         recorder = self._ingest.recorder
         if recorder is not None and recorder.failed:
             found.append(f"recording ended: {recorder.failed}")
+        found += self._stream.problems
+        if self.receiver is not None and self.receiver.problem:
+            found.append(f"keys: {self.receiver.problem}")
         if self._latency_log.failed:
             found.append(f"latency log ended: {self._latency_log.failed}")
         found += [] if self.guard is None else self.guard.problems()
@@ -130,6 +141,7 @@ class StatusBoard:
             "refusals": dict(self._sink.refusals),
             "input": self._ingest.decoder.count_by_name(),
             "recovery": {} if self.recovery is None else self.recovery.counters,
+            "snapshots": {} if self.keeper is None else self.keeper.status(),
             "strategy_failures": pipeline.host.failures(),
             "models": self._told_models(),
             "latency": _told(self._histograms.summary()),
@@ -138,6 +150,7 @@ class StatusBoard:
             "clock": self._clock(),
             "clients": self._stream.clients,
             "stream": self._stream.counters,
+            "peers": {} if self.receiver is None else self.receiver.counters,
             "journal": {**self._journal.counters, "queued": self._journal.queued},
             "guard": {} if self.guard is None else self.guard.status(),
             "rss_bytes": self._process.memory_info().rss,

@@ -1,0 +1,363 @@
+"""From the end of the last life to live: snapshot, recording, the gateway's resend, then the merge.
+
+While it goes on, the pipeline judges by the ticks' own clock, models are asked at once, and what
+comes of it goes through a ``RegeneratingSink``. Owned by the loop thread.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from engine.composition import Blueprint, infer_at_once
+from engine.core.errors import FrameError, HeqisError, SnapshotError
+from engine.core.ports import Clock
+from engine.core.records import Instruments, Schema
+from engine.ingest import Ingest
+from engine.journal import Journal
+from engine.model_desk import WindowGatherer
+from engine.own_recording import Stretch, stretches_after, stretches_within
+from engine.pipeline import PipelineState
+from engine.regenerate import Fate, Ledger, RegeneratingClock, RegeneratingSink
+from engine.sinks import LiveSink
+from engine.snapshot import Snapshot, check_fit, identity_of
+from engine.snapshot_file import SnapshotFiles, read_snapshot
+from feeds.codec import decode_frame, merge_instruments
+from feeds.control_messages import Welcome
+from feeds.log_reader import LogSegment
+from latency.histogram import StageHistograms
+from runtime.config import MAX_BATCH
+
+_log = logging.getLogger(__name__)
+RECORDING: Final = "recording"
+"""Kind of the journal's event that says which session the engine records."""
+MAX_DECISIONS: Final = 200_000
+"""Newest signals of the journal that are known again; what is older is not published either."""
+MAX_SESSIONS: Final = 10_000
+_SLICE_NS: Final = 5_000_000
+"""Longest stretch of regeneration without a turn of the event loop, about."""
+_SLICE_MESSAGES: Final = 64
+_NS_PER_S: Final = 1_000_000_000
+
+
+@dataclass(slots=True)
+class Story:
+    """What happened on the way to live.
+
+    Attributes:
+        snapshot: The file that was taken up, "" if none.
+        ignored: Files that were not, and why.
+        replayed: Records of the recording gone through.
+        sessions: Sessions of the recording they came from.
+        strange: Sessions whose definitions contradict those before: all began anew there.
+        replay_s: Seconds that took, snapshot included.
+    """
+
+    snapshot: str = ""
+    ignored: dict[str, str] = field(default_factory=dict)
+    replayed: int = 0
+    sessions: int = 0
+    strange: int = 0
+    replay_s: float = 0.0
+
+
+class Restart:
+    """One restart; ``await regenerate()``, then ``go_live()`` once the link has caught up.
+
+    Args:
+        blueprint: The configuration, resolved.
+        ingest: The duty cycle, before its first burst; Python strategies are started.
+        journal: Opened.
+        sink: The live one.
+        files: The snapshots; None: there are none.
+        recordings: Directory of the engine's recordings; None: there are none.
+        session: The session that is recorded now; only earlier ones are gone through.
+
+    Attributes:
+        live: Whether it is over.
+        story: What happened.
+        sink: Decides what becomes of regenerated signals.
+    """
+
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        ingest: Ingest,
+        journal: Journal,
+        sink: LiveSink,
+        *,
+        files: SnapshotFiles | None,
+        recordings: Path | None,
+        session: int,
+    ) -> None:
+        self._blueprint = blueprint
+        self._ingest = ingest
+        self._pipeline = ingest.pipeline
+        self._journal = journal
+        self._live_sink = sink
+        self._files = files
+        self._recordings = recordings
+        self._session = session
+        self._began_ns = time.perf_counter_ns()
+        self._known_sessions: set[int] = set()
+        self._pristine: PipelineState | None = None
+        self._before: Callable[[], None] = _nothing
+        self.identity = identity_of(blueprint, self._pipeline)
+        self.live = False
+        self.story = Story()
+        self.sink: RegeneratingSink
+
+    async def regenerate(self) -> None:
+        """Bring the state to where the last life's traces end.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        self._pristine = self._try_export()
+        snapshot, left = await self._take_up()
+        await self._enter(snapshot, left)
+        if snapshot is not None:
+            self._pipeline.ask_again(snapshot.pipeline.waiting)
+        for stretch in self._stretches(snapshot):
+            await self._go_through(stretch)
+        self._ingest.decoder.take_gaps()
+        self._ingest.decoder.counters[:] = 0
+        self.sink.replaying = self.sink.ledger.warming = False
+        self.story.replay_s = self._seconds()
+
+    def greet(self, welcome: Welcome) -> None:
+        """Let the gateway's stream begin earlier if nothing at all is known of it.
+
+        What comes of that stretch is not published: nobody was there to miss it.
+        """
+        decoder, wanted = self._ingest.decoder, self._blueprint.config.engine.warm_up_resend
+        if self.live or not wanted or decoder.expected():
+            return
+        first = max(1, welcome.next_seq - wanted)
+        decoder.expect(welcome.gateway, welcome.epoch, first)
+        self.sink.ledger.warming = True
+
+    def meet(self, instruments: Instruments) -> None:
+        """Compare the gateway's definitions with what is known; begin anew if they contradict it.
+
+        Changed definitions of known instruments are left to the stream, which has them in place.
+        """
+        known = self._ingest.defined
+        try:
+            merge_instruments(known, instruments)
+        except FrameError as error:
+            _log.warning("all begins anew: %s", error)
+            self._begin_anew()
+        if not len(self._ingest.defined):
+            self._ingest.define(instruments)
+        elif self._ingest.recorder is not None:
+            self._ingest.recorder.define(self._ingest.defined)
+
+    def go_live(self, instruments: Instruments | None) -> None:
+        """Judge by the wall clock from the next burst on, and publish what comes of it.
+
+        Args:
+            instruments: What the gateway said its definitions are.
+        """
+        if self.live:
+            return
+        self.live = True
+        self._before()
+        self._pipeline.judge.begin_anew(self._journal.next_seq)
+        if instruments is not None:
+            self._define_rest(instruments)
+        self._live_sink.on_event("engine_live", 0, self.facts())
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is told of the restart."""
+        story, counts = self.story, self.sink.counts
+        return {
+            "snapshot": story.snapshot,
+            "ignored": story.ignored,
+            "replayed": story.replayed,
+            "sessions": story.sessions,
+            "strange": story.strange,
+            "replay_s": round(story.replay_s, 3),
+            "seconds": round(self._seconds(), 3),
+            **{fate.value: counts[fate.value] for fate in Fate},
+        }
+
+    def _seconds(self) -> float:
+        return (time.perf_counter_ns() - self._began_ns) / _NS_PER_S
+
+    def _try_export(self) -> PipelineState | None:
+        try:
+            return self._pipeline.export_state()
+        except SnapshotError as error:
+            _log.warning("no snapshot can be taken: %s", error)
+            self.story.ignored["all"] = str(error)
+            return None
+
+    async def _take_up(self) -> tuple[Snapshot | None, list[Snapshot]]:
+        """Take up the newest snapshot that fits; return it, and those that were left."""
+        left: list[Snapshot] = []
+        paths = self._files.paths() if self._files is not None else []
+        for path in paths if self._pristine is not None else []:
+            try:
+                snapshot = await asyncio.to_thread(read_snapshot, path)
+                left.append(snapshot)
+                await self._check(snapshot)
+                self._pipeline.import_state(snapshot.pipeline)
+            except SnapshotError as error:
+                self._ignore(path, error)
+                continue
+            self._adopt(snapshot)
+            self.story.snapshot = path.name
+            return snapshot, left[:-1]
+        return None, left
+
+    def _ignore(self, path: Path, error: SnapshotError) -> None:
+        self.story.ignored[path.name] = str(error)
+        self._live_sink.on_event("snapshot_ignored", 0, {"file": path.name, "reason": str(error)})
+        self._reset()
+
+    async def _check(self, snapshot: Snapshot) -> None:
+        check_fit(snapshot, self._pipeline.kernel.key, self.identity)
+        place = snapshot.journal
+        if place.next_seq > 1 and not await self._journal.has(place.epoch, place.next_seq - 1):
+            raise SnapshotError("the journal does not know the last signal before it")
+
+    def _adopt(self, snapshot: Snapshot) -> None:
+        self._ingest.adopt(self._pipeline.instruments)
+        for place in snapshot.streams:
+            self._ingest.decoder.expect(place.gateway, place.epoch, place.next_seq)
+
+    async def _enter(self, snapshot: Snapshot | None, left: list[Snapshot]) -> None:
+        """Let the pipeline regenerate from now on."""
+        ledger = await self._read_ledger(snapshot, left)
+        judge, desk = self._pipeline.judge, self._pipeline.desk
+        clock = RegeneratingClock(judge.clock)
+        journal = self._journal
+        self.sink = RegeneratingSink(
+            self._live_sink,
+            ledger,
+            clock,
+            lambda: (journal.epoch, journal.next_seq),
+            self._live_sink.on_expired,
+        )
+        live = judge.clock, judge.histograms
+        asked = None if desk is None else desk.use(*self._asking(clock))
+        judge.sink, judge.clock, judge.histograms = self.sink, clock, StageHistograms()
+        judge.was_let = ledger.knows
+
+        def leave() -> None:
+            judge.sink, (judge.clock, judge.histograms) = self._live_sink, live
+            judge.was_let = _never
+            if desk is not None and asked is not None:
+                desk.use(*asked)
+
+        self._before = leave
+
+    def _asking(self, clock: Clock) -> Any:
+        """Return what answers for the models meanwhile: the reference form, at once."""
+        desk, kernel = self._pipeline.desk, self._pipeline.kernel
+        assert desk is not None
+        try:
+            return infer_at_once(self._blueprint, WindowGatherer(kernel, MAX_BATCH)), clock
+        except HeqisError as error:
+            _log.warning("models answer as when live, for want of their reference: %s", error)
+            return desk.inference, clock
+
+    async def _read_ledger(self, snapshot: Snapshot | None, left: list[Snapshot]) -> Ledger:
+        place = (0, 0) if snapshot is None else (snapshot.journal.epoch, snapshot.journal.next_seq)
+        signals, expired = await self._journal.read_decisions(*place, MAX_DECISIONS)
+        sessions = await self._journal.read_fields(RECORDING, MAX_SESSIONS)
+        self._known_sessions = {int(fields["session"]) for fields in sessions}
+        horizons = [
+            (at.epoch, at.next_seq - 1, older.taken_ns) for older in left for at in older.streams
+        ]
+        return Ledger([*signals, *expired], horizons, cut=len(signals) >= MAX_DECISIONS)
+
+    def _stretches(self, snapshot: Snapshot | None) -> Iterator[Stretch]:
+        if self._recordings is None:
+            return iter(())
+        if snapshot is None:
+            span_ns = self._blueprint.config.engine.warm_up
+            return stretches_within(self._recordings, span_ns, self._session)
+        if snapshot.recording is None:
+            return iter(())
+        return stretches_after(self._recordings, snapshot.recording, self._session)
+
+    async def _go_through(self, stretch: Stretch) -> None:
+        self.story.sessions += 1
+        self.sink.ledger.warming = stretch.session not in self._known_sessions
+        try:
+            if not len(self._ingest.defined):
+                self._ingest.learn(stretch.instruments)
+            for segment in stretch.segments():
+                await self._go_through_segment(segment)
+        finally:
+            stretch.reader.close()
+
+    async def _go_through_segment(self, segment: LogSegment) -> None:
+        at, count = 0, len(segment.offsets)
+        slice_ends_ns = time.perf_counter_ns() + _SLICE_NS
+        while at < count:
+            at = self._step(segment, at, min(count, at + _SLICE_MESSAGES))
+            if time.perf_counter_ns() >= slice_ends_ns:
+                await self._breathe()
+                slice_ends_ns = time.perf_counter_ns() + _SLICE_NS
+
+    async def _breathe(self) -> None:
+        """Let the loop turn, and the journal write where it has fallen behind."""
+        if self._journal.queued > self._blueprint.config.journal.max_queued // 4:
+            await self._journal.flush()
+        await asyncio.sleep(0)
+
+    def _step(self, segment: LogSegment, at: int, stop: int) -> int:
+        decoder, pipeline = self._ingest.decoder, self._pipeline
+        part = decoder.decode(segment.wire, segment.offsets, segment.lengths, at, stop)
+        at += part.consumed
+        if part.schema == Schema.INSTRUMENTS:
+            self._learn(decode_frame(segment.wire.data, int(segment.offsets[at - 1])).records)
+        elif part.schema == Schema.TICK:
+            pipeline.run_ticks(decoder.ticks, decoder.origins, 0, part.count)
+            self.story.replayed += part.count
+        elif part.schema == Schema.BAR:
+            pipeline.run_bars(decoder.bars, decoder.origins, 0, part.count)
+            self.story.replayed += part.count
+        return at
+
+    def _learn(self, instruments: Instruments) -> None:
+        try:
+            self._ingest.learn(instruments)
+        except FrameError as error:
+            _log.warning("the recording begins anew: %s", error)
+            self.story.strange += 1
+            self._begin_anew()
+            self._ingest.learn(instruments)
+
+    def _begin_anew(self) -> None:
+        """Forget all instruments, and with them all state but the places in the streams."""
+        self._reset()
+        self._ingest.forget()
+
+    def _reset(self) -> None:
+        if self._pristine is not None:
+            self._pipeline.import_state(self._pristine)
+
+    def _define_rest(self, instruments: Instruments) -> None:
+        """Take definitions that the stream should have brought, and did not."""
+        known = self._ingest.defined
+        rest = [
+            row for row in range(len(instruments))
+            if row >= len(known) or known[row].tobytes() != instruments[row].tobytes()
+        ]  # fmt: skip
+        if rest:
+            self._ingest.define(instruments[rest])
+
+
+def _nothing() -> None:
+    return
+
+
+def _never(_: str) -> bool:
+    return False
