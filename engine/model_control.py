@@ -94,17 +94,22 @@ class ModelControl:
         """Return queue and inference times by model and device."""
         return self.inference.histograms()
 
-    async def operate(self, message: Operate) -> Mapping[str, Any]:
+    async def operate(self, message: Operate, who: str = "") -> Mapping[str, Any]:
         """Carry out an operator's command; one at a time, but for faults, which take no time.
 
-        It is journaled, also where it could not be carried out.
+        It is journaled, also where it could not be carried out, with ``who`` gave it.
 
         Raises:
             ConfigError: there is no such model, or faults are not allowed.
             BundleError: the bundle cannot be used, or does not fit.
             DeviceError: another command is at work, or no device took the bundle.
         """
-        fields = {"command": message.command, "model": message.model, "value": message.value}
+        fields = {
+            "command": message.command,
+            "model": message.model,
+            "value": message.value,
+            "by": who,
+        }
         try:
             result = await self._obey(message)
         except HeqisError as error:

@@ -74,27 +74,33 @@ class StatusBoard:
             found.append(f"journal: {self._journal.alarm}")
         if self.control is None or not self.control.peer_alive:
             found.append("the gateway is not heard")
-        if self.restart is not None and not self.restart.live:
-            found.append("it has not caught up yet")
-        last = self._ingest.last_data_ns
-        if not last:
-            found.append("no data yet")
-        elif time.perf_counter_ns() - last > DATA_SILENCE_NS:
-            found.append("no data lately")
+        found += self._behind()
         if gate.state is not RiskState.ACTIVE:
             found.append(f"the risk gate is {gate.state.value}")
         found += [*gate.problems, *self._unmatched(), *self._silent()]
         recorder = self._ingest.recorder
         if recorder is not None and recorder.failed:
             found.append(f"recording ended: {recorder.failed}")
-        found += self._stream.problems
-        if self.receiver is not None and self.receiver.problem:
-            found.append(f"keys: {self.receiver.problem}")
+        found += self._at_the_door()
         if self._latency_log.failed:
             found.append(f"latency log ended: {self._latency_log.failed}")
         found += [] if self.guard is None else self.guard.problems()
         found += [f"a background task failed: {failure}" for failure in self.failures]
         return found
+
+    def _behind(self) -> list[str]:
+        found, last = [], self._ingest.last_data_ns
+        if self.restart is not None and not self.restart.live:
+            found.append("it has not caught up yet")
+        if not last:
+            found.append("no data yet")
+        elif time.perf_counter_ns() - last > DATA_SILENCE_NS:
+            found.append("no data lately")
+        return found
+
+    def _at_the_door(self) -> list[str]:
+        keys = self.receiver.problem if self.receiver is not None else ""
+        return [*self._stream.problems, *([f"keys: {keys}"] if keys else [])]
 
     def _unmatched(self) -> list[str]:
         pipeline = self._ingest.pipeline

@@ -2,38 +2,33 @@
 
 import asyncio
 import logging
-import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
-import orjson
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
-from websockets.typing import Origin
+from websockets.asyncio.server import Server, ServerConnection
+from websockets.exceptions import ConnectionClosed, InvalidOrigin
 
 from engine.core.errors import HeqisError, JournalError, StreamError
 from engine.core.signals import Signal
 from engine.stream_config import StreamConfig
+from engine.stream_door import Door
 from engine.stream_link import StreamConnection
-from engine.stream_messages import CloseCode, GateState, Operate, Operated
-from engine.stream_protocol import StreamCore
+from engine.stream_messages import CloseCode, Operate, Operated
+from engine.stream_pacing import TurnQueue
+from engine.stream_port import open_port
+from engine.stream_protocol import OnForbidden, OnSetState, StreamCore
+from engine.stream_reception import Health, Reception
 from engine.stream_ring import SignalEntry, SignalRing, make_entry
 from engine.stream_session import Session, StallMeter
+
+__all__ = ["Health", "SignalStore", "SignalStream"]
 
 _log = logging.getLogger(__name__)
 TOO_BIG: Final = 1009
 """Close code of the WebSocket library for a message above ``max_message_bytes``."""
 NS_PER_S: Final = 1_000_000_000
-LOGGER: Final = logging.getLogger("engine.stream.websockets")
-LOGGER.addFilter(lambda record: record.msg != "opening handshake failed")
-"""The library's own; a stranger's garbage is counted, and not a traceback in the log each time."""
-BACKLOG: Final = 512
-"""Connections the kernel holds for us while we are busy."""
 
 
 class SignalStore(Protocol):
@@ -48,13 +43,6 @@ class SignalStore(Protocol):
         ...
 
 
-class Health(NamedTuple):
-    """What ``GET /health`` answers: status 200 if ``good``, else 503, and the facts as JSON."""
-
-    good: bool
-    facts: Mapping[str, Any]
-
-
 class SignalStream:
     """The WebSocket port; ``await start()``, then ``publish`` signals in sequence.
 
@@ -66,9 +54,14 @@ class SignalStream:
         next_seq: Sequence number of the first signal that will be published.
         store: Where older signals are read from; without one they are gaps.
         health: Answers ``GET /health``.
-        set_state: Carries out an operator's command on the risk gate; returns the state before.
-        operate: Carries out a command about a model; returns what came of it, or raises a
-            HeqisError.
+        set_state: Carries out a command on the risk gate, of the operator of a name; returns the
+            state before.
+        operate: Carries out another command of the operator of a name; returns what came of it, or
+            raises a HeqisError.
+        on_forbidden: Is told who wanted to command what, and may not.
+
+    Raises:
+        ConfigError: tokens or certificate cannot be used.
     """
 
     def __init__(
@@ -79,22 +72,27 @@ class SignalStream:
         next_seq: int = 1,
         store: SignalStore | None = None,
         health: Callable[[], Health] | None = None,
-        set_state: Callable[[GateState], GateState] | None = None,
-        operate: Callable[[Operate], Awaitable[Mapping[str, Any]]] | None = None,
+        set_state: OnSetState | None = None,
+        operate: Callable[[Operate, str], Awaitable[Mapping[str, Any]]] | None = None,
+        on_forbidden: OnForbidden | None = None,
     ) -> None:
         self._config = config
         self._store = store
-        self._health = health
+        self._health = health or _unknown_health
         ring = SignalRing(epoch, next_seq - 1, config.ring_signals, config.snapshot_keys)
         begin = None if operate is None else self._begin_command
         self._operate = operate
-        self._core = StreamCore(config, ring, self._wake, self._wake_pager, set_state, begin)
+        self._core = StreamCore(
+            config, ring, self._wake, self._wake_pager, set_state, begin, on_forbidden
+        )
+        self._door = Door(config, self._core.counters)
         self._connections: dict[Session, tuple[StreamConnection, StallMeter]] = {}
         self._working = False
         self._page_wanted = asyncio.Event()
         self._server: Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._turns = TurnQueue(config.turn_connections, self._call_soon)
 
     async def start(self) -> None:
         """Fill the ring from the store and listen.
@@ -158,6 +156,11 @@ class SignalStream:
         return self._core.counters
 
     @property
+    def problems(self) -> list[str]:
+        """What is wrong with tokens or certificate now."""
+        return self._door.problems
+
+    @property
     def clients(self) -> int:
         """Connections open now."""
         return len(self._connections)
@@ -166,6 +169,11 @@ class SignalStream:
     def next_seq(self) -> int:
         """Sequence number of the next signal."""
         return self._core.ring.head + 1
+
+    def reconfigure(self, config: StreamConfig) -> None:
+        """Go by other bounds from now on; what is about the listening port stays as it was."""
+        self._config = config
+        self._core.reconfigure(config)
 
     def publish(self, signal: Signal) -> None:
         """Send a signal to every client that asked for it; never waits.
@@ -183,14 +191,18 @@ class SignalStream:
         """Send the engine's state to every client that subscribed to it; never waits."""
         self._core.publish_status(status, time.time_ns())
 
-    def _begin_command(self, message: Operate, answer: Callable[[Operated], None]) -> None:
-        self._keep(self._carry_out(message, answer))
+    def _begin_command(
+        self, message: Operate, who: str, answer: Callable[[Operated], None]
+    ) -> None:
+        self._keep(self._carry_out(message, who, answer))
 
-    async def _carry_out(self, message: Operate, answer: Callable[[Operated], None]) -> None:
+    async def _carry_out(
+        self, message: Operate, who: str, answer: Callable[[Operated], None]
+    ) -> None:
         if self._operate is None:
             return
         try:
-            answer(Operated(message.id, "", dict(await self._operate(message))))
+            answer(Operated(message.id, "", dict(await self._operate(message, who))))
         except HeqisError as error:
             answer(Operated(message.id, str(error), {}))
         except Exception as error:  # noqa: BLE001 - the operator waits for an answer
@@ -199,71 +211,37 @@ class SignalStream:
 
     async def _listen(self) -> Server:
         config = self._config
-        family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-        try:
-            listener = socket.create_server((config.host, config.port), family=family)
-        except OSError as error:
-            where = f"{config.host}:{config.port}"
-            raise StreamError(f"cannot listen on {where}: {error.strerror}") from error
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, config.socket_buffer_bytes)
-        return await serve(
-            self._serve_client,
-            sock=listener,
-            backlog=BACKLOG,
-            process_request=self._admit,
-            origins=[None, *(Origin(origin) for origin in config.allowed_origins)],
-            compression=None,
-            server_header=None,
-            open_timeout=config.open_timeout / NS_PER_S,
-            ping_interval=config.ping_interval / NS_PER_S,
-            ping_timeout=config.ping_timeout / NS_PER_S,
-            close_timeout=config.close_timeout / NS_PER_S,
-            max_size=config.max_message_bytes,
-            write_limit=config.send_buffer_bytes,
-            logger=LOGGER,
-            create_connection=self._make_connection,  # type: ignore[arg-type] # only ever called
+        reception = Reception(
+            self._door,
+            self.counters,
+            self._health,
+            lambda: len(self._connections) >= self._config.max_connections,
+        )
+        return await open_port(
+            config,
+            self._door,
+            serve_client=self._serve_client,
+            admit=reception.admit,
+            prepare=self._prepare,
+            counters=self.counters,
         )
 
-    def _make_connection(self, *args: Any, **kwargs: Any) -> StreamConnection:
-        connection = StreamConnection(*args, **kwargs)
-        connection.on_failed = self._count_failed_handshake
-        return connection
+    def _prepare(self, connection: StreamConnection) -> None:
+        connection.on_failed = lambda: self._count_failed(connection)
+        connection.defer = self._turns.add
 
-    def _count_failed_handshake(self) -> None:
-        self.counters["handshakes_failed"] += 1
-
-    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Decide on a request before it becomes a connection: the one place for authentication."""
-        path = request.path.partition("?")[0]
-        if path == "/health":
-            return self._answer_health()
-        if path != "/":
-            return connection.respond(HTTPStatus.NOT_FOUND, "no such page\n")
-        if len(self._connections) >= self._config.max_connections:
-            self.counters["refused_connections"] += 1
-            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections\n")
-        return None
-
-    def _answer_health(self) -> Response:
-        health = Health(True, {}) if self._health is None else self._health()
-        status = HTTPStatus.OK if health.good else HTTPStatus.SERVICE_UNAVAILABLE
-        body = orjson.dumps(dict(health.facts), default=str)
-        headers = Headers(
-            [
-                ("Content-Type", "application/json"),
-                ("Content-Length", str(len(body))),
-                ("Cache-Control", "no-store"),
-                ("Connection", "close"),
-            ]
-        )
-        return Response(status, status.phrase, headers, body)
+    def _count_failed(self, connection: StreamConnection) -> None:
+        wrong_origin = isinstance(connection.protocol.handshake_exc, InvalidOrigin)
+        self.counters["refused_origins" if wrong_origin else "handshakes_failed"] += 1
 
     async def _serve_client(self, connection: ServerConnection) -> None:
         if not isinstance(connection, StreamConnection):
             raise StreamError("the server made a connection of another kind")
         now_ns = time.monotonic_ns()
         connection.on_shut = lambda code, reason: self._shut(connection, code, reason)
-        session = self._core.connect(connection, now_ns)
+        session = self._core.connect(connection, now_ns, connection.grant)
+        if connection.on_known is not None:
+            connection.on_known()
         connection.on_room = lambda: self._core.resume(session)
         self._connections[session] = (connection, StallMeter(now_ns))
         try:
@@ -292,6 +270,10 @@ class SignalStream:
         task: asyncio.Task[None] = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _call_soon(self, work: Callable[[], None]) -> None:
+        if self._loop is not None:
+            self._loop.call_soon(work)
 
     def _wake(self) -> None:
         if not self._working and self._loop is not None:
@@ -333,15 +315,37 @@ class SignalStream:
             await asyncio.sleep(self._config.check_interval / NS_PER_S)
             now_ns = time.monotonic_ns()
             self._core.check_lag()
+            self._check_rights()
             self._cut_off_stalled(now_ns)
             if now_ns >= next_ns:
                 next_ns = now_ns + self._config.heartbeat_interval
-                self._core.heartbeat(time.time_ns())
+                await self._send_heartbeats()
+
+    async def _send_heartbeats(self) -> None:
+        """Send every client a heartbeat, a few a turn of the loop."""
+        sessions, a_turn = list(self._core.sessions), self._config.turn_connections
+        for first in range(0, len(sessions), a_turn):
+            self._core.heartbeat(time.time_ns(), sessions[first : first + a_turn])
+            await asyncio.sleep(0)
+
+    def _check_rights(self) -> None:
+        """Part with clients whose token has expired or was revoked."""
+        self._door.refresh()
+        if not self._door.asks:
+            return
+        for session in list(self._connections):
+            why = self._door.end_of(session.grant)
+            if why is not None:
+                self._core.expel(session, why)
 
     def _cut_off_stalled(self, now_ns: int) -> None:
         for connection, meter in self._connections.values():
             buffered_bytes = connection.buffered_bytes
             stalled_ns = meter.stalled_ns(connection.handed_bytes, buffered_bytes, now_ns)
-            if stalled_ns >= self._config.stall_timeout and not connection.transport.is_closing():
+            if stalled_ns >= self._config.stall_timeout and not connection.cut_off:
                 self.counters["evicted_stalled"] += 1
-                connection.transport.abort()
+                connection.abort()
+
+
+def _unknown_health() -> Health:
+    return Health(True, {})

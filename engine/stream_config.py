@@ -11,6 +11,15 @@ Count = Annotated[int, Field(ge=1)]
 PositiveNs = Annotated[DurationNs, Field(gt=0)]
 
 
+class TlsConfig(Settings):
+    """What the stream's TLS needs; both files are followed, so a renewed pair needs no restart."""
+
+    certificate: Path
+    """The certificate chain, PEM."""
+    key: Path
+    """Its key, PEM and not encrypted; nobody but its owner may read it."""
+
+
 class StreamConfig(Settings):
     """The WebSocket port: where it listens and what one client may cost.
 
@@ -24,6 +33,13 @@ class StreamConfig(Settings):
     allowed_origins: tuple[str, ...] = ()
     """Web pages that may connect, as their ``Origin`` says; programs send none and always may. A
     page that is not listed is refused: it could be any page open in a browser on this machine."""
+    tokens: Path | None = None
+    """The file of tokens, see ``heqis token``; absent: whoever is on this machine may do anything,
+    and nobody else can connect."""
+    tls: TlsConfig | None = None
+    """Absent: what is sent can be read on the way."""
+    behind_proxy: bool = False
+    """A proxy before this port encrypts; without it and ``tls`` no other machine is listened to."""
     heartbeat_interval: PositiveNs = 2_000_000_000
     ring_signals: Count = 8192
     """Newest signals kept encoded in memory; a client that asks for older ones is served from
@@ -38,6 +54,14 @@ class StreamConfig(Settings):
     """A client whose buffer is not empty and that takes no byte for so long is cut off."""
     check_interval: PositiveNs = 250_000_000
     max_connections: Count = 512
+    max_connections_per_address: Count = 64
+    """Not of this machine's own addresses, where a proxy or a tunnel speaks for many."""
+    max_handshaking: Count = 512
+    """Connections that have not said yet who they are; a newer one ends the oldest."""
+    handshakes_per_s: float = Field(default=200.0, gt=0)
+    """Connections begun, of one address; more are closed at once."""
+    handshake_burst: Count = 1024
+    """Of them, at once."""
     max_subscriptions: Count = 8
     """Subscriptions of one connection."""
     max_message_bytes: int = Field(default=16_384, ge=256)
@@ -49,7 +73,7 @@ class StreamConfig(Settings):
     """Signals considered for one client that is catching up before the next one has its turn."""
     turn_signals: Count = 512
     """Signals considered for all clients that are catching up in one turn of the event loop."""
-    turn_connections: Count = 16
+    turn_connections: Count = 8
     """Handshakes, ends of connections, and heartbeats, in one turn of the event loop."""
     fan_out: Count = 128
     """Live clients that are sent a signal at once; the others in the next turns of the loop."""
@@ -65,11 +89,21 @@ class StreamConfig(Settings):
         if self.max_lag > self.ring_signals:
             raise ValueError("max_lag must not exceed ring_signals: a lag is served from the ring")
         if not is_loopback(self.host):
-            raise ValueError(
-                f"host {self.host!r} can be reached from other machines and this version has no "
-                'authentication; use "127.0.0.1" and a proxy or tunnel that authenticates'
-            )
+            self._check_guarded()
         return self
+
+    def _check_guarded(self) -> None:
+        where = f"host {self.host!r} can be reached from other machines"
+        if self.tokens is None:
+            raise ValueError(
+                f"{where} and there is no authentication: set tokens (make them with `heqis token "
+                'new`), or use "127.0.0.1"'
+            )
+        if self.tls is None and not self.behind_proxy:
+            raise ValueError(
+                f"{where} and nothing encrypts: set tls.certificate and tls.key, or behind_proxy = "
+                "true if a proxy does"
+            )
 
 
 class JournalConfig(Settings):

@@ -32,6 +32,8 @@ class CloseCode(IntEnum):
     """Flood, or too many messages that are not of the protocol."""
     TRY_AGAIN = 1013
     """Too many connections."""
+    ACCESS_ENDED = 4001
+    """The token has expired or was revoked."""
     TOO_SLOW = 4008
     """Fell further behind than allowed; reconnect with ``from_seq`` to get the rest."""
 

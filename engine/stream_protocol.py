@@ -5,11 +5,13 @@ its end at once, so a subscription turns live between two signals and never in t
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from engine.stream_auth import ANY_COUNTERS, OPEN, Denied, Grant, Scope
 from engine.stream_config import StreamConfig
 from engine.stream_messages import (
     PROTOCOL,
@@ -50,15 +52,21 @@ COUNTERS: Final = (
     "gaps",
     "conflations",
     "fell_behind",
+    "put_off",
     "pages",
     "page_errors",
     "evicted_slow",
     "evicted_stalled",
     "handshakes_failed",
     "oversize_messages",
+    *ANY_COUNTERS,
 )
 
 MAX_ERROR_CHARS: Final = 300
+_TOLD_PER_S: Final = 1.0
+_TOLD_BURST: Final = 20
+WRITE_COST: Final = 16
+"""Signals that could be considered in the time of one write to a socket."""
 
 
 class PageRequest(NamedTuple):
@@ -71,17 +79,21 @@ class PageRequest(NamedTuple):
 
 
 Place = tuple[Session, Subscription]
-OnOperate = Callable[[Operate, Callable[[Operated], None]], None]
-"""Begins an operator's command; the callable given with it takes the answer, at any time."""
+OnOperate = Callable[[Operate, str, Callable[[Operated], None]], None]
+"""Begins a command of the operator of this name; the callable takes the answer, at any time."""
+OnSetState = Callable[[GateState, str], GateState]
+"""Carries out a command of the operator of this name on the risk gate; returns the state before."""
+OnForbidden = Callable[[str, str], None]
+"""Is told who wanted to command what, and may not."""
 
 
 class StreamCore:
     """All sessions of one stream.
 
     Owned by the loop thread. ``wake`` is called when ``work`` has something to do and
-    ``wake_pager`` when ``next_page`` has. ``set_state`` carries out an operator's command and
-    returns the state before; ``operate`` begins a command about models. Without them such
-    commands are refused.
+    ``wake_pager`` when ``next_page`` has. ``set_state`` and ``operate`` carry out commands; without
+    them such are refused. ``on_forbidden`` is told of commands by who may not give them, at most
+    one a second on average.
     """
 
     def __init__(
@@ -90,8 +102,9 @@ class StreamCore:
         ring: SignalRing,
         wake: Callable[[], None],
         wake_pager: Callable[[], None],
-        set_state: Callable[[GateState], GateState] | None = None,
+        set_state: OnSetState | None = None,
         operate: OnOperate | None = None,
+        on_forbidden: OnForbidden | None = None,
     ) -> None:
         self.ring = ring
         self.sessions: set[Session] = set()
@@ -101,15 +114,23 @@ class StreamCore:
         self._wake_pager = wake_pager
         self._set_state = set_state
         self._operate = operate
+        self._on_forbidden = on_forbidden
+        self._told = TokenBucket(_TOLD_PER_S, _TOLD_BURST, 0)
         self._live: dict[Subscription, Session] = {}
         self._ready: deque[Place] = deque()
         self._paging: deque[Place] = deque()
+        self._writes = 0
+        """Of ``publish`` since the last ``work``."""
 
-    def connect(self, link: Link, now_ns: int) -> Session:
+    def reconfigure(self, config: StreamConfig) -> None:
+        """Go by other bounds from now on; those of the ring and of open connections stay."""
+        self._config = config
+
+    def connect(self, link: Link, now_ns: int, grant: Grant = OPEN) -> Session:
         """Begin a session and greet the client; ``now_ns`` is monotonic."""
         config = self._config
         bucket = TokenBucket(config.messages_per_s, config.message_burst, now_ns)
-        session = Session(link, bucket)
+        session = Session(link, bucket, grant)
         self.sessions.add(session)
         self.counters["connections"] += 1
         interval_ms = max(1, config.heartbeat_interval // 1_000_000)
@@ -141,15 +162,31 @@ class StreamCore:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._count_bad(session, "bad_message", str(error))
             return
-        self._answer(session, message, wall_ns)
+        if self._may(session, message, now_ns):
+            self._answer(session, message, wall_ns)
+
+    def expel(self, session: Session, why: Denied) -> None:
+        """Part with a client whose right has ended, and tell it."""
+        if not session.closing:
+            self.counters["expelled"] += 1
+            ended = "has expired" if why is Denied.EXPIRED else "was revoked"
+            self._refuse(session, why.value, f"the token {ended}")
+            self._close(session, CloseCode.ACCESS_ENDED, f"the token {ended}")
 
     def publish(self, entry: SignalEntry) -> None:
         """Send the next signal to every live subscription whose filter it passes.
 
         A client without room is left behind at this signal and costs nothing more until it has.
+        Where that takes more than ``fan_out`` writes in one turn of the loop, the rest of the
+        clients are served in the next turns.
         """
         self.ring.append(entry)
         self.counters["published"] += 1
+        if not self._writes:
+            self._wake()
+        self._writes += len(self._live)
+        if self._writes > self._config.fan_out:
+            self._put_off(entry.seq)
         left: list[Subscription] = []
         for subscription, session in self._live.items():
             link = session.link
@@ -162,6 +199,17 @@ class StreamCore:
             subscription.fall_behind(entry.seq)
             subscription.state = SubscriptionState.WAITING
             self.counters["fell_behind"] += 1
+
+    def _put_off(self, seq: int) -> None:
+        """Leave subscriptions beyond ``fan_out`` to ``work``; a write costs a system call."""
+        excess = self._writes - self._config.fan_out
+        served = max(0, len(self._live) - excess)
+        self._writes -= len(self._live) - served
+        for subscription in list(islice(self._live, served, None)):
+            session = self._live.pop(subscription)
+            subscription.fall_behind(seq)
+            self._schedule(session, subscription)
+            self.counters["put_off"] += 1
 
     def rehearse(self, entry: SignalEntry) -> None:
         """Do what ``publish`` does for one live subscription, but for the sending."""
@@ -180,18 +228,22 @@ class StreamCore:
         """Let subscriptions that are behind catch up out of memory, each a slice in turn.
 
         Args:
-            budget: Signals considered before returning, rounded up to whole slices.
+            budget: Signals considered before returning, rounded up to whole slices; a write
+                counts as ``WRITE_COST`` of them at least.
 
         Returns:
             Whether more is left to do.
         """
         size = self._config.slice_signals
-        for _ in range(-(-budget // size)):
-            if not self._ready:
-                return False
+        self._writes = 0
+        while budget > 0 and self._ready:
             session, subscription = self._ready.popleft()
             if subscription.state is SubscriptionState.READY:
+                before = subscription.cursor
                 self._step(session, subscription, size)
+                considered = subscription.cursor - before
+                short = 0 < considered < size
+                budget -= max(considered, min(WRITE_COST, size)) if short else size
         return bool(self._ready)
 
     def next_page(self) -> PageRequest | None:
@@ -213,11 +265,16 @@ class StreamCore:
         self.counters["gaps"] += subscription.gaps - declared
         self._schedule(session, subscription)
 
-    def heartbeat(self, wall_ns: int) -> None:
-        """Send every client with room a heartbeat that says how far it has been served."""
+    def heartbeat(self, wall_ns: int, sessions: Iterable[Session] | None = None) -> None:
+        """Send clients with room a heartbeat that says how far they have been served.
+
+        Args:
+            wall_ns: The time.
+            sessions: Some of ``sessions``; all of them if None.
+        """
         head = self.ring.head
         shared = encode(Heartbeat(self.ring.epoch, head, head, wall_ns))
-        for session in self.sessions:
+        for session in self.sessions if sessions is None else sessions:
             if session.closing or session.link.paused:
                 continue
             sent = self._sent_seq(session)
@@ -290,6 +347,21 @@ class StreamCore:
         subscription.state = SubscriptionState.ENDED
         self._live.pop(subscription, None)
 
+    def _may(self, session: Session, message: ClientMessage, now_ns: int) -> bool:
+        """Return whether a client's token is good for a message; what it is not is refused."""
+        command = isinstance(message, SetState | Operate)
+        wanted = Scope.OPERATE if command else Scope.READ
+        if wanted in session.grant.scopes or isinstance(message, Ping | Unsubscribe):
+            return True
+        self.counters["forbidden"] += 1
+        if isinstance(message, SetState | Operate):
+            what = message.command if isinstance(message, Operate) else f"set_state {message.state}"
+            self.counters["refused_commands"] += 1
+            if self._on_forbidden is not None and self._told.take(now_ns):
+                self._on_forbidden(session.grant.name, what)
+        self._count_bad(session, "forbidden", f"this token has not the scope {wanted.value!r}")
+        return False
+
     def _answer(self, session: Session, message: ClientMessage, wall_ns: int) -> None:
         if isinstance(message, Subscribe):
             self._subscribe(session, message)
@@ -306,7 +378,7 @@ class StreamCore:
         if self._set_state is None:
             self._count_bad(session, "no_commands", "commands are not taken here")
             return
-        previous = self._set_state(message.state)
+        previous = self._set_state(message.state, session.grant.name)
         self.counters["commands"] += 1
         session.link.push(encode(StateMessage(message.id, message.state, previous)))
 
@@ -320,7 +392,7 @@ class StreamCore:
             if not session.closing:
                 session.link.push(encode(operated))
 
-        self._operate(message, answer)
+        self._operate(message, session.grant.name, answer)
 
     def _subscribe(self, session: Session, message: Subscribe) -> None:
         if message.id in session.names:

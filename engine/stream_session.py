@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from engine.stream_auth import OPEN, Grant
 from engine.stream_subscription import Subscription
 
 
@@ -57,10 +58,13 @@ class TokenBucket:
 class Session:
     """One connected client; made and owned by ``StreamCore``."""
 
-    __slots__ = ("bad_messages", "bucket", "closing", "link", "subscriptions", "wants_status")
+    __slots__ = (
+        "bad_messages", "bucket", "closing", "grant", "link", "subscriptions", "wants_status",
+    )  # fmt: skip
 
-    def __init__(self, link: Link, bucket: TokenBucket) -> None:
+    def __init__(self, link: Link, bucket: TokenBucket, grant: Grant = OPEN) -> None:
         self.link = link
+        self.grant = grant
         self.bucket = bucket
         self.subscriptions: dict[str, Subscription] = {}
         self.wants_status: set[str] = set()

@@ -130,6 +130,11 @@ class TickReceiver:
         keeper = self._gatekeeper
         return counted if keeper is None else {**counted, **keeper.counters}
 
+    @property
+    def problem(self) -> str:
+        """What is wrong with the key store now, "" if nothing."""
+        return "" if self._gatekeeper is None else self._gatekeeper.problem
+
     def attach(self, loop: asyncio.AbstractEventLoop, on_burst: OnBurst) -> None:
         """Begin to receive on a loop's thread.
 

@@ -97,12 +97,12 @@ def test_every_message_a_real_server_sends_is_as_the_document_says() -> None:
             elif kind == "heartbeat":
                 stream.publish_status({"state": "ACTIVE"})
 
-    async def swap(message: Operate) -> dict[str, str]:
+    async def swap(message: Operate, _who: str) -> dict[str, str]:
         return {"bundle": message.value}
 
     async def main() -> None:
         config = StreamConfig(port=0, heartbeat_interval=50_000_000, check_interval=20_000_000)
-        halt: Callable[[GateState], GateState] = lambda _wanted: "active"  # noqa: E731
+        halt: Callable[[GateState, str], GateState] = lambda _wanted, _who: "active"  # noqa: E731
         async with (
             asyncio.timeout(20),
             SignalStream(config, epoch=9, set_state=halt, operate=swap) as stream,

@@ -14,9 +14,10 @@ from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 
 from engine.core.errors import StreamError
+from engine.core.settings import is_loopback
 from engine.journal import Journal
 from engine.stream import Health, SignalStream
-from engine.stream_config import JournalConfig, StreamConfig, is_loopback
+from engine.stream_config import JournalConfig, StreamConfig
 from engine.stream_messages import Operate, encode
 
 UPGRADE = (
@@ -344,7 +345,7 @@ def test_a_port_in_use_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "edge-7.example"])
 def test_a_host_others_can_reach_is_refused(host: str) -> None:
-    with pytest.raises(ValidationError, match="no authentication"):
+    with pytest.raises(ValidationError, match="there is no authentication"):
         StreamConfig(host=host)
 
 
@@ -361,7 +362,7 @@ def test_a_lag_longer_than_the_ring_is_refused() -> None:
 
 @pytest.mark.parametrize("error", [StreamError("it cannot be"), OSError("disk gone")])
 def test_a_command_that_fails_in_any_way_is_answered(error: Exception, tmp_path: Path) -> None:
-    async def operate(message: Operate) -> dict[str, Any]:
+    async def operate(message: Operate, who: str) -> dict[str, Any]:
         raise error
 
     async def work() -> None:
