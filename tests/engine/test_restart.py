@@ -4,7 +4,7 @@ import asyncio
 import random
 import shutil
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +180,7 @@ def lose(recording: Path, random_: random.Random) -> None:
         file.truncate(size - random_.randint(0, min(size, 40_000)))
 
 
-Scene = Callable[[Path], Awaitable[None]]
+Scene = Callable[[Path], Coroutine[Any, Any, None]]
 
 
 def run(scene: Scene, tmp_path: Path) -> None:
