@@ -12,6 +12,7 @@ Needs ``websockets``, ``orjson`` and ``msgspec`` only::
 
 import asyncio
 import random
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, Self
@@ -19,12 +20,13 @@ from typing import Final, Self
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
+from engine.access import Access, refusal
 from engine.client_state import ClientState, ClientStats, Gap, Item, Status
 from engine.core.errors import StreamError
 from engine.core.signals import Side, Signal
 from engine.stream_messages import OnSlow, Subscribe, Topic, encode
 
-__all__ = ["Backoff", "Gap", "Signal", "SignalClient", "Status"]
+__all__ = ["Access", "Backoff", "Gap", "Signal", "SignalClient", "Status"]
 
 DEFAULT_URL: Final = "ws://127.0.0.1:8765"
 OPEN_TIMEOUT_S: Final = 5.0
@@ -83,6 +85,7 @@ class SignalClient:
         on_gap: Called with each gap instead of yielding it.
         backoff: Waits between attempts.
         first_attempts: Attempts at the first connection before giving up; None for no end.
+        access: Its token and whom it trusts, where the engine asks for such.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class SignalClient:
         on_gap: Callable[[Gap], None] | None = None,
         backoff: Backoff | None = None,
         first_attempts: int | None = None,
+        access: Access | None = None,
     ) -> None:
         self.url = url
         wish = Subscribe(
@@ -115,6 +119,7 @@ class SignalClient:
         self._on_gap = on_gap
         self._backoff = backoff or Backoff()
         self._first_attempts = first_attempts
+        self._access = access or Access()
         self._items: deque[Item] = deque()
         self._connection: ClientConnection | None = None
         self._connected_s = 0.0
@@ -209,7 +214,7 @@ class SignalClient:
     async def _open(self) -> ClientConnection:
         connection = await connect(
             self.url,
-            compression=None,
+            **self._access.options(self.url),
             open_timeout=OPEN_TIMEOUT_S,
             close_timeout=CLOSE_TIMEOUT_S,
             ping_interval=None,
@@ -221,7 +226,10 @@ class SignalClient:
         self.stats.failures += 1
         if isinstance(error, InvalidStatus) and error.response.status_code != _BUSY:
             status = error.response.status_code
-            raise StreamError(f"{self.url} answered HTTP {status}: no stream there") from error
+            raise StreamError(f"{self.url} answered HTTP {status}: {refusal(status)}") from error
+        if isinstance(error, ssl.SSLCertVerificationError):
+            why = error.verify_message
+            raise StreamError(f"{self.url} has a certificate that is not trusted: {why}") from error
         bound = self._first_attempts
         if self.stats.connects == 0 and bound is not None and attempts >= bound:
             raise StreamError(f"{self.url} cannot be reached: {error}") from error

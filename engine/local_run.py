@@ -1,6 +1,7 @@
 """Gateway and engine as children of one process on one machine, and what is shown of them."""
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -10,6 +11,7 @@ from typing import Final
 
 from rich.console import Console
 
+from engine.access import Access
 from engine.config import Config
 from engine.core.errors import CheckFailedError
 from engine.notify import Notifier
@@ -132,9 +134,22 @@ async def _tell_manager(supervisor: Supervisor, notifier: Notifier) -> None:
 
 
 def stream_url(config: Config, scheme: str = "ws") -> str:
-    """Return where the engine's stream is."""
-    host = config.stream.host
+    """Return where the engine's stream is, for this machine; TLS if it has a certificate."""
+    host = stream_host(config)
+    scheme = f"{scheme}s" if config.stream.tls is not None else scheme
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{config.stream.port}"
+
+
+def stream_host(config: Config) -> str:
+    """Return the address at which this machine reaches the stream."""
+    host = config.stream.host
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
+def own_access(config: Config) -> Access:
+    """Return how to reach one's own engine: its certificate is in its configuration."""
+    tls = config.stream.tls
+    return Access(os.environ.get("HEQIS_TOKEN"), own=None if tls is None else tls.certificate)
 
 
 async def _show(
@@ -142,7 +157,8 @@ async def _show(
 ) -> ViewState | None:
     if view:
         note = f"logs in {logs}/, Ctrl-C stops"
-        return await watch(stream_url(config), Console(), stop, note=note)
+        url, access = stream_url(config), own_access(config)
+        return await watch(url, Console(), stop, note=note, access=access)
     await _announce(config, logs, stop, say)
     return None
 
@@ -162,7 +178,13 @@ async def _announce(config: Config, logs: Path, stop: asyncio.Event, say: Say) -
 async def _tell_ready(config: Config, logs: Path, say: Say) -> None:
     began_s = time.monotonic()
     stream = config.stream
-    health = await wait_for_health(stream.host, stream.port, answer_s=ANSWER_S, healthy_s=HEALTHY_S)
+    health = await wait_for_health(
+        stream_host(config),
+        stream.port,
+        answer_s=ANSWER_S,
+        healthy_s=HEALTHY_S,
+        tls=None if stream.tls is None else own_access(config).context(),
+    )
     if health is None:
         raise CheckFailedError(f"the engine did not answer within {ANSWER_S:.0f} s; see {logs}/")
     problems = "; ".join(health.get("problems", []))

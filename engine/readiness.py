@@ -1,6 +1,7 @@
 """Asks an engine over HTTP whether it is ready."""
 
 import asyncio
+import ssl
 from typing import Any, Final
 
 import orjson
@@ -10,11 +11,13 @@ ASK_TIMEOUT_S: Final = 2.0
 _MAX_ANSWER_BYTES: Final = 1 << 20
 
 
-async def ask_health(host: str, port: int) -> dict[str, Any] | None:
+async def ask_health(
+    host: str, port: int, tls: ssl.SSLContext | None = None
+) -> dict[str, Any] | None:
     """Return what ``GET /health`` answers; None if nobody answers, or not so."""
     try:
         async with asyncio.timeout(ASK_TIMEOUT_S):
-            answer = await _get(host, port)
+            answer = await _get(host, port, tls)
     except (OSError, TimeoutError, asyncio.IncompleteReadError):
         return None
     _, _, body = answer.partition(b"\r\n\r\n")
@@ -25,8 +28,8 @@ async def ask_health(host: str, port: int) -> dict[str, Any] | None:
     return facts if isinstance(facts, dict) and "healthy" in facts else None
 
 
-async def _get(host: str, port: int) -> bytes:
-    reader, writer = await asyncio.open_connection(host, port)
+async def _get(host: str, port: int, tls: ssl.SSLContext | None) -> bytes:
+    reader, writer = await asyncio.open_connection(host, port, ssl=tls)
     try:
         writer.write(f"GET /health HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
         return await reader.read(_MAX_ANSWER_BYTES)
@@ -35,7 +38,7 @@ async def _get(host: str, port: int) -> bytes:
 
 
 async def wait_for_health(
-    host: str, port: int, *, answer_s: float, healthy_s: float
+    host: str, port: int, *, answer_s: float, healthy_s: float, tls: ssl.SSLContext | None = None
 ) -> dict[str, Any] | None:
     """Wait until an engine says that it is healthy.
 
@@ -44,6 +47,7 @@ async def wait_for_health(
         port: Its port.
         answer_s: Longest wait for any answer, seconds.
         healthy_s: Longest wait after the first answer for a healthy one, seconds.
+        tls: What to check its certificate with; None if it does not encrypt.
 
     Returns:
         Its last answer, healthy or not; None if there was none.
@@ -52,7 +56,7 @@ async def wait_for_health(
     deadline_s = loop.time() + answer_s
     last: dict[str, Any] | None = None
     while loop.time() < deadline_s:
-        facts = await ask_health(host, port)
+        facts = await ask_health(host, port, tls)
         if facts is not None:
             if facts["healthy"]:
                 return facts

@@ -7,6 +7,7 @@ from typing import Final
 from rich.console import Console
 from rich.live import Live
 
+from engine.access import Access
 from engine.client import Backoff, SignalClient
 from engine.core.signals import Signal
 from engine.view import render, signal_line, status_line
@@ -23,7 +24,13 @@ LONGEST_WAIT_S: Final = 1.0
 
 
 async def watch(
-    url: str, console: Console, stop: asyncio.Event, *, note: str = "", plain: bool = False
+    url: str,
+    console: Console,
+    stop: asyncio.Event,
+    *,
+    note: str = "",
+    plain: bool = False,
+    access: Access | None = None,
 ) -> ViewState:
     """Show an engine until ``stop`` is set; connects, and reconnects, without end.
 
@@ -33,6 +40,7 @@ async def watch(
         stop: Ends it.
         note: A line for the bottom of the view.
         plain: Print lines even on a terminal.
+        access: Token and certificates, where the engine asks for such.
 
     Returns:
         What was known at the end.
@@ -46,6 +54,7 @@ async def watch(
         topics=("signals", "status"),
         on_slow="conflate",
         backoff=Backoff(last_s=LONGEST_WAIT_S),
+        access=access,
     )
     lines = plain or not console.is_terminal
     show = _print_status(state, console) if lines else _draw(state, console)

@@ -30,6 +30,8 @@ MODULES: Final[tuple[str, ...]] = (
     "journal",
     "indicators",
     "config",
+    "keys",
+    "token",
 )
 """Modules of this package with a ``register(app)``; the order is the order in ``--help``."""
 

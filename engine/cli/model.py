@@ -7,11 +7,13 @@ import typer
 
 from engine.cli.common import AsJson, ConfigFiles, print_json
 from engine.cli.model_live import add_commands
+from engine.cli.reach import CaFile, Token, access_of
 from engine.core.errors import CheckFailedError, ConfigError, HeqisError
 from engine.core.models import Precision
 from engine.core.suggest import known_names
 
 if TYPE_CHECKING:
+    from engine.access import Access
     from engine.config import Config
     from runtime.bundle import Bundle
     from runtime.config import ModelConfig
@@ -83,6 +85,8 @@ def list_models(
         ),
     ] = None,
     json: AsJson = False,
+    token: Token = None,
+    ca: CaFile = None,
 ) -> None:
     """List the models of a configuration: bundle, features, forms, where each may run.
 
@@ -94,7 +98,7 @@ def list_models(
     from engine.cli.model_text import print_models, print_served
 
     if url is not None:
-        served = _served(url)
+        served = _served(url, access_of(token, ca))
         print_json(served) if json else print_served(served)
         return
     models = [_model_facts(entry, loaded) for loaded in [_load(config)] for entry in loaded.models]
@@ -166,12 +170,12 @@ def read_batches(text: str) -> tuple[int, ...]:
     return tuple(sorted({int(part) for part in parts}))
 
 
-def _served(url: str) -> dict[str, Any]:
+def _served(url: str, access: "Access") -> dict[str, Any]:
     import asyncio
 
     from engine.operating import read_status
 
-    served: dict[str, Any] = asyncio.run(read_status(url)).get("models", {})
+    served: dict[str, Any] = asyncio.run(read_status(url, access)).get("models", {})
     return served
 
 

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.cli.common import AsJson, print_json
+from engine.cli.reach import CaFile, Token, access_of
 
 if TYPE_CHECKING:
+    from engine.access import Access
     from engine.stream_messages import Operate
 
 DEFAULT_URL = "ws://127.0.0.1:8765"
@@ -26,7 +28,12 @@ def add_commands(group: typer.Typer) -> None:
 
 
 def swap(
-    model: ModelName, bundle: BundleDirectory, url: Url = DEFAULT_URL, json: AsJson = False
+    model: ModelName,
+    bundle: BundleDirectory,
+    url: Url = DEFAULT_URL,
+    json: AsJson = False,
+    token: Token = None,
+    ca: CaFile = None,
 ) -> None:
     """Let another bundle serve a model of a running engine, without missing a tick.
 
@@ -38,7 +45,9 @@ def swap(
     """
     from engine.stream_messages import Operate
 
-    result = _command(url, Operate("model_swap", model, _seen_by_engine(bundle)))
+    result = _command(
+        url, Operate("model_swap", model, _seen_by_engine(bundle)), access_of(token, ca)
+    )
     if json:
         print_json(result)
         return
@@ -62,6 +71,8 @@ def shadow(
     ] = "",
     url: Url = DEFAULT_URL,
     json: AsJson = False,
+    token: Token = None,
+    ca: CaFile = None,
 ) -> None:
     """Let a candidate score what a model scores, to be compared and never traded; or end that.
 
@@ -71,7 +82,9 @@ def shadow(
     """
     from engine.stream_messages import Operate
 
-    result = _command(url, Operate("model_shadow", model, _seen_by_engine(bundle)))
+    result = _command(
+        url, Operate("model_shadow", model, _seen_by_engine(bundle)), access_of(token, ca)
+    )
     if json:
         print_json(result)
         return
@@ -95,6 +108,8 @@ def fault(
     ] = "",
     url: Url = DEFAULT_URL,
     json: AsJson = False,
+    token: Token = None,
+    ca: CaFile = None,
 ) -> None:
     """Have a device of a running engine fail on purpose, to see it degrade and recover.
 
@@ -104,14 +119,14 @@ def fault(
     """
     from engine.stream_messages import Operate
 
-    result = _command(url, Operate("device_fault", device, kind))
+    result = _command(url, Operate("device_fault", device, kind), access_of(token, ca))
     if json:
         print_json(result)
         return
     typer.echo(f"{device}: {f'fails on purpose ({kind})' if kind else 'mended'}")
 
 
-def _command(url: str, message: "Operate") -> dict[str, Any]:
+def _command(url: str, message: "Operate", access: "Access") -> dict[str, Any]:
     import asyncio
 
     from rich.console import Console
@@ -119,7 +134,7 @@ def _command(url: str, message: "Operate") -> dict[str, Any]:
     from engine.operating import operate
 
     with Console(stderr=True).status(f"{message.command} {message.model} at {url}"):
-        return asyncio.run(operate(url, message))
+        return asyncio.run(operate(url, message, access))
 
 
 def _seen_by_engine(bundle: str) -> str:

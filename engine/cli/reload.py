@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from engine.cli.common import AsJson, print_json
+from engine.cli.reach import CaFile, Token, access_of
 
 
 def register(app: typer.Typer) -> None:
@@ -15,6 +16,8 @@ def register(app: typer.Typer) -> None:
 def reload(
     url: Annotated[str, typer.Argument(help="Where the engine listens.")] = "ws://127.0.0.1:8765",
     json: AsJson = False,
+    token: Token = None,
+    ca: CaFile = None,
 ) -> None:
     """Have the engine read its configuration again: all of it is taken over, or nothing.
 
@@ -30,7 +33,7 @@ def reload(
     from engine.operating import operate
     from engine.stream_messages import Operate
 
-    told = asyncio.run(operate(url, Operate(command="reload")))
+    told = asyncio.run(operate(url, Operate(command="reload"), access_of(token, ca)))
     if json:
         print_json(told)
         return

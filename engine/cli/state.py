@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from engine.cli.common import AsJson, print_json
+from engine.cli.reach import CaFile, Token, access_of
 
 
 class Wanted(StrEnum):
@@ -25,6 +26,8 @@ def state(
     wanted: Annotated[Wanted, typer.Argument(help="What the risk gate shall be.")],
     url: Annotated[str, typer.Argument(help="Where the engine listens.")] = "ws://127.0.0.1:8765",
     json: AsJson = False,
+    token: Token = None,
+    ca: CaFile = None,
 ) -> None:
     """Let signals through, only those that reduce a position, or none; it is journaled.
 
@@ -35,7 +38,8 @@ def state(
     from engine.operating import set_state
     from engine.stream_messages import SetState
 
-    previous = asyncio.run(set_state(url, SetState(state=wanted.value))).previous
+    message = SetState(state=wanted.value)
+    previous = asyncio.run(set_state(url, message, access_of(token, ca))).previous
     if json:
         print_json({"state": wanted.value, "previous": previous})
         return

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from engine.cli.reach import CaFile, Token, access_of
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -40,6 +42,8 @@ def tail(
         int | None, typer.Option("--count", "-n", min=1, help="Stop after so many signals.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    token: Token = None,
+    ca: CaFile = None,
 ) -> None:
     """Print signals as the engine sends them; what was missed is said, never skipped.
 
@@ -57,6 +61,7 @@ def tail(
         min_confidence=min_confidence,
         from_seq=from_seq,
         first_attempts=FIRST_ATTEMPTS,
+        access=access_of(token, ca),
     )
     try:
         asyncio.run(_follow(client, count, as_json=as_json))

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from engine.cli.reach import CaFile, Token, access_of
+
 if TYPE_CHECKING:
     from engine.view_state import ViewState
 
@@ -18,6 +20,8 @@ def register(app: typer.Typer) -> None:
 def top(
     url: Annotated[str, typer.Argument(help="The engine's stream.")] = _DEFAULT_URL,
     plain: Annotated[bool, typer.Option(help="Print lines even on a terminal.")] = False,
+    token: Token = None,
+    ca: CaFile = None,
 ) -> None:
     """Show a running engine live: signals, rates, stage percentiles, refusals, health.
 
@@ -34,6 +38,7 @@ def top(
     from engine.watch import watch
 
     async def show() -> "ViewState":
-        return await watch(url, Console(), stop_on_signals(), plain=plain)
+        access = access_of(token, ca)
+        return await watch(url, Console(), stop_on_signals(), plain=plain, access=access)
 
     asyncio.run(show())
