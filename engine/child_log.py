@@ -42,7 +42,7 @@ class ChildLog:
             OSError: it cannot be written.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.exists():
+        if self.path.is_file():
             self.path.replace(self.before)
         return self.path.open("ab")
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from latency.histogram import StageHistograms
 from latency.hlog import HlogWriter
 from latency.stages import model_stage
 from latency.stall import StallMeter
+from latency.steady import steady_ns
 
 _log = logging.getLogger(__name__)
 RECENT_NS: Final = 60_000_000_000
@@ -65,12 +65,12 @@ class LatencyLog:
 
     async def run(self) -> None:
         """Take intervals until cancelled; the last one is written then."""
-        began = time.time_ns()
+        began = steady_ns()
         writer = self._open(began)
         try:
             while True:
                 await asyncio.sleep(self._interval_ns / _NS_PER_S)
-                parts, ended = self._take(), time.time_ns()
+                parts, ended = self._take(), steady_ns()
                 recent: dict[str, StageSummary] = {}
                 for stage, counts in parts.items():
                     self._append(writer, stage, counts, (began, ended))
@@ -79,9 +79,8 @@ class LatencyLog:
                 self.recent, began = recent, ended
         finally:
             for stage, counts in self._take().items():
-                self._append(writer, stage, counts, (began, time.time_ns()))
-            if writer is not None:
-                writer.close()
+                self._append(writer, stage, counts, (began, steady_ns()))
+            self._close(writer)
 
     def _take(self) -> Parts:
         parts = {
@@ -119,6 +118,14 @@ class LatencyLog:
             return
         try:
             writer.append(stage, counts, *span)
+        except OSError as error:
+            self._fail(error)
+
+    def _close(self, writer: HlogWriter | None) -> None:
+        if writer is None:
+            return
+        try:
+            writer.close()
         except OSError as error:
             self._fail(error)
 

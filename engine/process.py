@@ -2,8 +2,10 @@
 
 import ctypes
 import faulthandler
+import os
 from typing import Final
 
+_STDERR: Final = 2
 _PR_SET_THP_DISABLE: Final = 41
 """``prctl`` of Linux, linux/prctl.h."""
 
@@ -20,4 +22,17 @@ def refuse_huge_pages() -> bool:
 
 def tell_where_it_hangs() -> None:
     """Have a watchdog's SIGABRT, and any crash, write every thread's stack to stderr."""
-    faulthandler.enable()
+    faulthandler.enable(_STDERR)
+
+
+def hold_standard_streams() -> None:
+    """Open what is closed of stdin, stdout and stderr to nowhere.
+
+    Else the next file that is opened, the journal say, would get its number, and what is meant for
+    stderr would be written into it.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)

@@ -114,7 +114,7 @@ class HlogWriter:
         self._file.flush()
 
     def _open(self) -> TextIO:
-        if self.path.exists():
+        if self.path.is_file():
             self.path.replace(self.path.with_name(f"{self.path.name}.1"))
         file = self.path.open("w", encoding="ascii", newline="\n")
         start_s = self._start_wall_ns / _NS_PER_S

@@ -27,8 +27,11 @@ def print_json(value: Any) -> None:
 
 
 def log_to_stderr(*, verbose: bool = False) -> None:
-    """Send the program's log to stderr, one line an event."""
+    """Send the program's log to stderr, one line an event; nobody waits for it to be written."""
+    from engine.bounded_log import BoundedHandler
+
     logging.basicConfig(
+        handlers=[BoundedHandler()],
         level=logging.DEBUG if verbose else logging.INFO,
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
     )

@@ -1,5 +1,6 @@
 """``heqis engine``: ticks in, signals out."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ from engine.cli.common import ConfigFiles, Verbose, log_to_stderr
 
 if TYPE_CHECKING:
     from engine.daemon import Engine
+
+_log = logging.getLogger(__name__)
 
 
 def register(app: typer.Typer) -> None:
@@ -49,4 +52,4 @@ def engine(config: ConfigFiles = None, verbose: Verbose = False) -> None:
 
 def _tell_ready(engine: "Engine") -> None:
     port, data = engine.stream.port, engine.config.link.data
-    typer.echo(f"ready in {engine.ready_s:.2f} s: data {data}, signals on port {port}", err=True)
+    _log.info("ready in %.2f s: data %s, signals on port %d", engine.ready_s, data, port)

@@ -69,6 +69,9 @@ def _root(
 
 def main() -> None:
     """Run the command line; exit 0 when all is well, 1 on a failed check, 2 on a user's error."""
+    from engine.process import hold_standard_streams
+
+    hold_standard_streams()
     try:
         make_app()()
     except CheckFailedError as error:

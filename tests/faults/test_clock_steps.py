@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_kit import ROOT, RULES, Rig, eventually, source_toml
+from process_rig import ROOT, RULES, Rig, eventually, source_toml
 
 from engine.operating import read_status
 

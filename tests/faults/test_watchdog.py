@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from fault_kit import RULES, Rig, eventually, source_toml
+from process_rig import RULES, Rig, eventually, source_toml
 from websockets.sync.client import connect
 
 pytestmark = pytest.mark.slow
