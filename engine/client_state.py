@@ -15,6 +15,7 @@ from engine.core.errors import StreamError
 from engine.core.signals import Signal
 from engine.stream_messages import (
     PROTOCOL,
+    DataGap,
     ErrorMessage,
     GapMessage,
     GapReason,
@@ -29,7 +30,17 @@ from engine.stream_messages import (
 )
 
 _KNOWN_TYPES: Final = frozenset(
-    {"welcome", "subscribed", "signal", "gap", "snapshot", "heartbeat", "status", "error"}
+    {
+        "welcome",
+        "subscribed",
+        "signal",
+        "gap",
+        "snapshot",
+        "heartbeat",
+        "status",
+        "data_gap",
+        "error",
+    }
 )
 
 
@@ -60,7 +71,7 @@ class Status(Struct, frozen=True):
     status: dict[str, Any]
 
 
-Item = Signal | Gap | Status
+Item = Signal | Gap | Status | DataGap
 
 
 @dataclass(slots=True)
@@ -126,6 +137,8 @@ class ClientState:
                 return self._take_gap(message)
             case SnapshotMessage():
                 return self._take_snapshot(message)
+            case DataGap():
+                return [message]
             case StatusMessage():
                 return [Status(message.ts, message.status)]
             case _:

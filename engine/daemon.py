@@ -328,6 +328,7 @@ class Engine:
             pause=self._pause_receiver,
         )
         self.board.recovery = self.recovery
+        self.ingest.on_gap = self.stream.publish_data_gap
         self.recovery.on_caught_up = self._on_caught_up
         await stack.enter_async_context(control)
 

@@ -15,7 +15,7 @@ from engine.core.signals import Signal
 from engine.stream_config import StreamConfig
 from engine.stream_door import Door
 from engine.stream_link import StreamConnection
-from engine.stream_messages import CloseCode, Operate, Operated
+from engine.stream_messages import CloseCode, DataGap, Operate, Operated
 from engine.stream_pacing import TurnQueue
 from engine.stream_port import open_port
 from engine.stream_protocol import OnForbidden, OnSetState, StreamCore
@@ -88,6 +88,7 @@ class SignalStream:
         self._door = Door(config, self._core.counters)
         self._connections: dict[Session, tuple[StreamConnection, StallMeter]] = {}
         self._working = False
+        self._data_gaps = 0
         self._page_wanted = asyncio.Event()
         self._server: Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -190,6 +191,16 @@ class SignalStream:
     def publish_status(self, status: dict[str, Any]) -> None:
         """Send the engine's state to every client that subscribed to it; never waits."""
         self._core.publish_status(status, time.time_ns())
+
+    def publish_data_gap(self, facts: Mapping[str, Any]) -> None:
+        """Tell every client that asked for it of market data that did not come; never waits.
+
+        Args:
+            facts: Fields of a ``DataGap`` but for its time and number.
+        """
+        self._data_gaps += 1
+        fields = {"reason": "", **facts}
+        self._core.publish_data_gap(DataGap(time.time_ns(), self._data_gaps, **fields))
 
     def _begin_command(
         self, message: Operate, who: str, answer: Callable[[Operated], None]

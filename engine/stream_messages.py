@@ -20,7 +20,7 @@ MAX_INTEGER: Final = 2**53 - 1
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
 Sequence = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 OnSlow = Literal["disconnect", "conflate"]
-Topic = Literal["signals", "status"]
+Topic = Literal["signals", "status", "data"]
 GateState = Literal["active", "reducing", "halted"]
 
 
@@ -54,7 +54,7 @@ class GapReason(StrEnum):
 
 
 class Subscribe(Struct, tag_field="type", tag="subscribe", forbid_unknown_fields=True, frozen=True):
-    """Ask for signals (those that pass every filter given) or status."""
+    """Ask for signals (those that pass every filter given), status, or gaps in the market data."""
 
     id: Name = "main"
     instruments: list[Name] | None = None
@@ -64,7 +64,7 @@ class Subscribe(Struct, tag_field="type", tag="subscribe", forbid_unknown_fields
     from_seq: Sequence | None = None
     epoch: Sequence | None = None
     on_slow: OnSlow = "disconnect"
-    topics: Annotated[tuple[Topic, ...], Meta(min_length=1, max_length=2)] = ("signals",)
+    topics: Annotated[tuple[Topic, ...], Meta(min_length=1, max_length=3)] = ("signals",)
 
 
 class Unsubscribe(
@@ -180,6 +180,29 @@ class StatusMessage(Struct, tag_field="type", tag="status", frozen=True):
     status: dict[str, Any]
 
 
+class DataGap(Struct, tag_field="type", tag="data_gap", frozen=True):
+    """Market data did not come, and will not: every indicator warms up again from here.
+
+    Records ``first_missing`` and the ``missing - 1`` after it of a gateway's epoch. Where a new
+    epoch began, ``previous_*`` say what is missing from the end of the one before.
+    """
+
+    ts: int
+    nth: int
+    """Counts data gaps from 1 since the engine started: a hole tells that one was not sent."""
+    gateway: int
+    epoch: int
+    first_missing: int
+    missing: int
+    reason: str
+    """``gone``: nobody holds it any more; ``unanswered``, ``unasked``, ``unsupported``: the gateway
+    did not, could not be asked to, or cannot send it again; "": the link fetches nothing."""
+    previous_epoch: int | None = None
+    previous_first_missing: int | None = None
+    previous_missing: int | None = None
+    """None with a ``previous_epoch``: nobody knows how many."""
+
+
 class Pong(Struct, tag_field="type", tag="pong", frozen=True):
     """Answer to ``ping``; ``ts`` is the server's wall clock in nanoseconds."""
 
@@ -212,7 +235,7 @@ class ErrorMessage(Struct, tag_field="type", tag="error", frozen=True):
 
 ServerMessage = (
     Welcome | Subscribed | Unsubscribed | SignalMessage | GapMessage | SnapshotMessage
-    | Heartbeat | StatusMessage | Pong | StateMessage | Operated | ErrorMessage
+    | Heartbeat | StatusMessage | DataGap | Pong | StateMessage | Operated | ErrorMessage
 )  # fmt: skip
 
 encode: Final = msgspec.json.Encoder().encode

@@ -17,6 +17,7 @@ from engine.stream_messages import (
     PROTOCOL,
     ClientMessage,
     CloseCode,
+    DataGap,
     ErrorMessage,
     GapReason,
     GateState,
@@ -56,6 +57,7 @@ COUNTERS: Final = (
     "pages",
     "page_errors",
     "evicted_slow",
+    "data_gaps_unsent",
     "evicted_stalled",
     "handshakes_failed",
     "oversize_messages",
@@ -291,6 +293,16 @@ class StreamCore:
             if not session.link.paused:
                 session.link.push(message)
 
+    def publish_data_gap(self, gap: DataGap) -> None:
+        """Tell those who asked for it of missing market data; skipped where there is no room."""
+        message = encode(gap)
+        for session in self.sessions:
+            if session.wants_data and not session.closing:
+                if session.link.paused:
+                    self.counters["data_gaps_unsent"] += 1
+                else:
+                    session.link.push(message)
+
     def check_lag(self) -> None:
         """Disconnect clients that chose to be when they are too far behind."""
         for session in list(self.sessions):
@@ -404,6 +416,8 @@ class StreamCore:
             return
         if "status" in message.topics:
             session.wants_status.add(message.id)
+        if "data" in message.topics:
+            session.wants_data.add(message.id)
         if "signals" in message.topics:
             self._begin(session, message)
         else:
@@ -432,6 +446,7 @@ class StreamCore:
         if subscription is not None:
             self._end(subscription)
         session.wants_status.discard(message.id)
+        session.wants_data.discard(message.id)
         session.link.push(encode(Unsubscribed(message.id)))
 
     def _count_bad(self, session: Session, code: str, problem: str) -> None:

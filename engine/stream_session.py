@@ -59,7 +59,8 @@ class Session:
     """One connected client; made and owned by ``StreamCore``."""
 
     __slots__ = (
-        "bad_messages", "bucket", "closing", "grant", "link", "subscriptions", "wants_status",
+        "bad_messages", "bucket", "closing", "grant", "link", "subscriptions", "wants_data",
+        "wants_status",
     )  # fmt: skip
 
     def __init__(self, link: Link, bucket: TokenBucket, grant: Grant = OPEN) -> None:
@@ -68,13 +69,14 @@ class Session:
         self.bucket = bucket
         self.subscriptions: dict[str, Subscription] = {}
         self.wants_status: set[str] = set()
+        self.wants_data: set[str] = set()
         self.bad_messages = 0
         self.closing = False
 
     @property
     def names(self) -> set[str]:
         """Names of its subscriptions, to whatever topic."""
-        return self.wants_status | self.subscriptions.keys()
+        return self.wants_status | self.wants_data | self.subscriptions.keys()
 
 
 class StallMeter:

@@ -22,6 +22,7 @@ from engine.stream_messages import (
 )
 
 CONTRACT = Contract()
+DATA_GAP = {"gateway": 1, "epoch": 5, "first_missing": 7, "missing": 2, "reason": "gone"}
 
 
 def tags(union: object) -> set[str]:
@@ -83,7 +84,12 @@ def test_every_message_a_real_server_sends_is_as_the_document_says() -> None:
             {"type": "ping", "id": "x"},
             {"type": "set_state", "state": "reducing"},
             {"type": "operate", "command": "model_swap", "model": "tcn", "value": "x"},
-            {"type": "subscribe", "epoch": 8, "from_seq": 5, "topics": ["signals", "status"]},
+            {
+                "type": "subscribe",
+                "epoch": 8,
+                "from_seq": 5,
+                "topics": ["signals", "status", "data"],
+            },
             {"type": "subscribe", "id": "far", "from_seq": 1000, "epoch": 9},
         ):
             contract.check(orjson.dumps(message))
@@ -96,6 +102,7 @@ def test_every_message_a_real_server_sends_is_as_the_document_says() -> None:
                 await connection.send('{"type":"unsubscribe","id":"far"}')
             elif kind == "heartbeat":
                 stream.publish_status({"state": "ACTIVE"})
+                stream.publish_data_gap(DATA_GAP)
 
     async def swap(message: Operate, _who: str) -> dict[str, str]:
         return {"bundle": message.value}

@@ -7,7 +7,7 @@ from stream_fakes import INSTRUMENTS, Bench, BenchClient, FakeLink, entries, mak
 
 from engine.client_state import ClientState, Gap
 from engine.core.errors import StreamError
-from engine.stream_messages import GapReason, SignalMessage, Subscribe, decode_server
+from engine.stream_messages import DataGap, GapReason, SignalMessage, Subscribe, decode_server
 from engine.stream_ring import SignalRing, make_entry
 from engine.stream_session import StallMeter, TokenBucket
 from engine.stream_subscription import SignalFilter
@@ -340,6 +340,21 @@ def test_status_goes_to_those_who_asked_and_have_room() -> None:
     bench.core.publish_status({"ticks_per_s": 20_000}, 9)
     assert listening.messages() == [{"type": "status", "ts": 9, "status": {"ticks_per_s": 20_000}}]
     assert full.take() == other.take() == []
+
+
+def test_missing_market_data_is_told_to_those_who_asked_for_it() -> None:
+    bench = Bench()
+    listening, full, other = FakeLink(), FakeLink(), FakeLink()
+    subscribe(bench, listening, topics=["data"])
+    subscribe(bench, full, topics=["data", "signals"])
+    subscribe(bench, other)
+    full.paused = True
+    gap = DataGap(9, 1, 1, 5, 7, 2, "gone")
+    bench.core.publish_data_gap(gap)
+    (told,) = listening.messages()
+    assert (told["type"], told["nth"], told["missing"]) == ("data_gap", 1, 2)
+    assert full.take() == other.take() == []
+    assert bench.core.counters["data_gaps_unsent"] == 1
 
 
 @pytest.mark.parametrize(
