@@ -248,6 +248,9 @@ class SignalStream:
     async def _serve_client(self, connection: ServerConnection) -> None:
         if not isinstance(connection, StreamConnection):
             raise StreamError("the server made a connection of another kind")
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(lambda _: connection.release())
         now_ns = time.monotonic_ns()
         connection.on_shut = lambda code, reason: self._shut(connection, code, reason)
         session = self._core.connect(connection, now_ns, connection.grant)
