@@ -288,7 +288,17 @@ class Engine:
     async def _end(self) -> None:
         """Keep what the next life goes on from, now that nothing comes any more."""
         kept = self.restart.live and self.keeper is not None and await self.keeper.keep()
-        self._sink.on_event("engine_stopped", 0, {"snapshot": kept})
+        pipeline = self.ingest.pipeline
+        facts = {
+            "reason": self.guard.why or "asked to stop",
+            "uptime_s": (time.perf_counter_ns() - self._made_ns) / NS_PER_S,
+            "ticks": pipeline.ticks,
+            "signals": pipeline.signals,
+            "refused": pipeline.judge.refused,
+            "void": pipeline.judge.void,
+            "snapshot": kept,
+        }
+        self._sink.on_event("engine_stopped", 0, facts)
 
     def _on_caught_up(self) -> None:
         """Go live; from now on there is something to keep."""

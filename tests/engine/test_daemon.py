@@ -158,6 +158,25 @@ def test_a_halted_engine_lets_nothing_through_and_says_so(tmp_path: Path) -> Non
     assert ("operator_state",) in list(rows)
 
 
+def test_a_clean_stop_is_journaled_with_its_reason_and_what_was_done(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    async def scene(engine: Engine, gateway: Gateway) -> None:
+        await wait_until(lambda: engine.ingest.pipeline.signals >= 5)
+        seen.append(engine.ingest.pipeline.ticks)
+
+    config = live(tmp_path, scene)
+    connection = sqlite3.connect(config.journal.path)
+    rows = list(connection.execute("SELECT kind, fields FROM events ORDER BY row"))
+    assert [kind for kind, _ in rows].count("engine_stopped") == 1
+    facts = orjson.loads(dict(rows)["engine_stopped"])
+    assert facts["reason"] == "asked to stop"
+    assert facts["uptime_s"] > 0
+    assert facts["ticks"] >= seen[0]
+    (signals,) = connection.execute("SELECT count(*) FROM signals").fetchone()
+    assert facts["signals"] == signals >= 5
+
+
 def test_an_error_of_ours_halts_the_engine_and_leaves_it_up(tmp_path: Path) -> None:
     async def scene(engine: Engine, gateway: Gateway) -> None:
         pipeline = engine.ingest.pipeline
