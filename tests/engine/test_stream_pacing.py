@@ -115,8 +115,8 @@ def test_connections_that_ended_leave_nothing_for_the_garbage_collector(tmp_path
 
 
 def test_a_client_that_hung_up_one_way_and_never_reads_is_cut_off_too(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"stall_timeout": "200ms", "check_interval": "20ms", "send_buffer_bytes": 4_096,
-                "socket_buffer_bytes": 4_096}  # fmt: skip
+    small = dict.fromkeys(("send_buffer_bytes", "socket_buffer_bytes"), 4_096)
+    settings: dict[str, Any] = {"stall_timeout": "200ms", "check_interval": "20ms", **small}
 
     async def work() -> None:
         async with rig(tmp_path / "j.db", **settings) as r:
