@@ -69,7 +69,10 @@ class LinkRecovery:
         self._heard_ns = heard_ns
         self._wake = wake
         self._pause = pause
-        self._recovery = Recovery(Rules(config.resend_timeout, config.resend_give_up))
+        self._peer_timeout_ns = config.peer_timeout
+        self._recovery = Recovery(
+            Rules(config.resend_timeout, config.resend_give_up, config.resend_gone)
+        )
         self._hold = Hold(config.hold_bytes)
         self._times = StageHistograms(("gap", "held"))
         self._noted: deque[tuple[Place, int]] = deque(maxlen=_MAX_NOTED)
@@ -131,7 +134,7 @@ class LinkRecovery:
 
     def on_welcome(self, welcome: Welcome, mono_ns: int) -> None:
         """Learn which stream there is; at the first time, fetch what was sent before."""
-        self._recovery.on_welcome()
+        self._recovery.on_welcome(mono_ns)
         if welcome.gateway != self._gateway:
             self._follow(welcome.gateway)
         place = self._place()
@@ -299,13 +302,18 @@ class LinkRecovery:
         """Ask if it is time, release a slice, and go on as usual once nothing is held."""
         if not self._holding:
             return
-        request = self._recovery.due(mono_ns)
+        request = self._recovery.due(mono_ns, gone=self._is_gone(mono_ns))
         if request is not None and not self._ask(request):
             self._recovery.unsent(mono_ns)
         if self._can_release():
             self._release(mono_ns)
         if self._recovery.done and not len(self._hold):
             self._finish(mono_ns)
+
+    def _is_gone(self, mono_ns: int) -> bool:
+        """Whether nothing has come from the gateway lately, neither frames nor answers."""
+        last_ns = max(self._heard_ns(), self._ingest.last_data_ns)
+        return mono_ns - last_ns > self._peer_timeout_ns
 
     def _release(self, mono_ns: int) -> None:
         messages = self._hold.take(_SLICE_BYTES)

@@ -78,6 +78,9 @@ class LinkConfig(Settings):
     """A request without an answer is repeated after this, then after twice as long, and so on."""
     resend_give_up: PositiveNs = 5 * SECOND
     """Without any answer for so long the gap is opened."""
+    resend_gone: DurationNs = 60 * SECOND
+    """But the time in which nothing at all comes from the gateway does not count, up to this much:
+    it may come back, and what it kept with it."""
     hold_bytes: Annotated[int, Field(ge=1 << 16)] = 64 << 20
     """Most bytes of messages held while something is missing before them; then no more is received,
     and the gateway keeps what comes."""

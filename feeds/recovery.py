@@ -36,6 +36,8 @@ class Rules(NamedTuple):
     """A request without an answer is repeated after this, then after twice as long, and so on."""
     give_up_ns: int
     """Without any progress for so long it is over."""
+    gone_ns: int
+    """But for as long as this the time in which the gateway itself is gone does not count."""
 
 
 class Ended(NamedTuple):
@@ -70,6 +72,8 @@ class Recovery:
         self._attempts = 0
         self._due_ns = _NEVER
         self._progress_ns = 0
+        self._seen_ns = 0
+        self._excused_ns = 0
         self._mute_until_ns = 0
         self._mute_ns = 0
         self._muted_at_ns = -1
@@ -92,8 +96,8 @@ class Recovery:
         self.cursor, self.goal = cursor, goal
         self.ended = []
         self.why = GONE
-        self._progress_ns = self._due_ns = mono_ns
-        self._attempts = 0
+        self._excused_ns = 0
+        self._start_clock(mono_ns)
         if self.done:
             self._due_ns = _NEVER
             return
@@ -105,18 +109,23 @@ class Recovery:
     def extend(self, goal: Place, mono_ns: int) -> None:
         """Let more be missing than was known; the goal only ever moves on."""
         if self.done:
-            self._progress_ns = self._due_ns = mono_ns
-            self._attempts = 0
+            self._start_clock(mono_ns)
         self.goal = goal
 
     def wait_ns(self, mono_ns: int) -> int | None:
         """Return how long nothing has to be done; None for as long as nothing comes."""
         return None if self.done else max(0, self._due_ns - mono_ns)
 
-    def due(self, mono_ns: int) -> Resend | None:
-        """Return the request to be sent now, if any; gives up where its rules say so."""
+    def due(self, mono_ns: int, *, gone: bool = False) -> Resend | None:
+        """Return the request to be sent now, if any; gives up where its rules say so.
+
+        Args:
+            mono_ns: Now, monotonic.
+            gone: Nothing at all comes from the gateway.
+        """
         if self.done or mono_ns < self._due_ns:
             return None
+        self._excuse(mono_ns, gone=gone)
         if mono_ns - self._progress_ns >= self._rules.give_up_ns:
             self._mute(mono_ns)
             self.abandon(UNANSWERED)
@@ -149,9 +158,8 @@ class Recovery:
         """Move the cursor to where an expected answer has got."""
         self.counters["answers"] += 1
         self._asked = None
-        self._attempts = 0
         self._mute_ns = 0
-        self._progress_ns = self._due_ns = mono_ns
+        self._start_clock(mono_ns)
         epoch, seq = self.cursor
         if epoch == self.goal.epoch:
             forward = seq < head.next_seq
@@ -177,8 +185,11 @@ class Recovery:
         else:
             self._again(mono_ns)
 
-    def on_welcome(self) -> None:
-        """Ask again, whatever was before: there is a gateway, maybe another one."""
+    def on_welcome(self, mono_ns: int) -> None:
+        """Ask again at once, whatever was before: there is a gateway, maybe another one."""
+        if not self.done:
+            self._asked = None
+            self._start_clock(mono_ns)
         self._unsupported = False
         self._mute_until_ns = self._mute_ns = 0
         self._muted_at_ns = -1
@@ -202,6 +213,17 @@ class Recovery:
     def end_of(self, epoch: int) -> int | None:
         """Return one past an epoch's last number, as far as it was told on the way."""
         return next((e.end_seq for e in self.ended if e.epoch == epoch), None)
+
+    def _start_clock(self, mono_ns: int) -> None:
+        self._progress_ns = self._due_ns = self._seen_ns = mono_ns
+        self._attempts = 0
+
+    def _excuse(self, mono_ns: int, *, gone: bool) -> None:
+        """Let the time since the last look not count against a gateway that is gone."""
+        passed_ns, self._seen_ns = mono_ns - self._seen_ns, mono_ns
+        if gone and self._excused_ns < self._rules.gone_ns:
+            self._excused_ns += passed_ns
+            self._progress_ns += passed_ns
 
     def _again(self, mono_ns: int) -> None:
         self._asked = None

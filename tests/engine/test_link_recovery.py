@@ -142,6 +142,7 @@ def test_a_gateway_that_never_answers_is_given_up_after_the_time_set() -> None:
     rig.deliver()
     began = rig.mono_ns
     while rig.recovery.holding:
+        rig.heard_ns = rig.mono_ns
         wait_ns = rig.turn(10)
         assert wait_ns is None or wait_ns < 2_000 * MS
     assert 2_000 * MS <= rig.mono_ns - began <= 2_200 * MS
@@ -150,8 +151,37 @@ def test_a_gateway_that_never_answers_is_given_up_after_the_time_set() -> None:
     rig.assert_accounted()
 
 
+def test_a_gateway_that_is_gone_is_waited_for_longer_and_asked_when_it_is_back() -> None:
+    rig = flowing(past=MemorySpool(), resend_give_up="2s", resend_gone="20s")
+    lose(rig)
+    rig.publish(1)
+    rig.deliver()
+    for _ in range(180):
+        rig.turn(100)
+    assert rig.recovery.holding
+    rig.restart_gateway()
+    rig.welcome()
+    rig.publish(1)
+    rig.deliver()
+    rig.settle()
+    assert rig.taker.places == [(1000, seq) for seq in range(1, 7)] + [(1010, 1)]
+    assert [gap["previous_missing"] for gap in rig.taker.sink.of("gap")] == [0]
+
+
+def test_a_gateway_that_stays_away_is_given_up_in_the_end() -> None:
+    rig = flowing(resend_give_up="2s", resend_gone="20s")
+    lose(rig)
+    rig.publish(1)
+    rig.deliver()
+    began = rig.mono_ns
+    while rig.recovery.holding:
+        rig.turn(100)
+    assert 21_000 * MS <= rig.mono_ns - began <= 26_000 * MS
+    rig.assert_accounted()
+
+
 def test_a_silent_gateway_holds_the_stream_up_once_not_every_time() -> None:
-    rig = flowing(resend_give_up="1s")
+    rig = flowing(resend_give_up="1s", resend_gone="0s")
     for _ in range(3):
         lose(rig)
         rig.publish(1)
