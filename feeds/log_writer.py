@@ -283,23 +283,31 @@ class LogWriter:
             self.path.mkdir(exist_ok=True)
             found = segments_of(self.path)
             self._number = int(found[-1].stem) if found else 1
-            self._resume(segment_path(self.path, self._number))
+            self._resume(segment_path(self.path, self._number), found[:-1])
         else:
-            self._resume(self.path)
+            self._resume(self.path, [])
 
-    def _resume(self, file: Path) -> None:
+    def _resume(self, file: Path, earlier: list[Path]) -> None:
         self._open_segment(file)
         end = find_end(file)
         if end is not None:
-            self._continue_after(end)
+            self._cut_after(end)
+        # A segment that was begun and holds no number yet goes on with those of the one before.
+        while earlier and (end is None or end.first_ts is None):
+            end = find_end(earlier.pop())
+            if end is not None:
+                self._take_up(end)
         self._append_definitions(self.instruments)
 
-    def _continue_after(self, end: LogEnd) -> None:
+    def _cut_after(self, end: LogEnd) -> None:
         self.cut_bytes = end.torn_bytes
         if end.torn_bytes:
             os.ftruncate(self._fd, end.good_bytes)
         self._good_bytes = end.good_bytes
         self._opened_ns = end.first_ts
+        self._take_up(end)
+
+    def _take_up(self, end: LogEnd) -> None:
         if end.epoch == self.epoch and end.gateway == self.gateway:
             self.next_seq = end.next_seq
         try:
