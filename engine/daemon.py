@@ -31,7 +31,6 @@ from engine.reloader import Reloader
 from engine.restart import RECORDING, Restart
 from engine.risk.rules import RiskState
 from engine.sinks import LiveSink
-from engine.snapshot import identity_of
 from engine.snapshot_file import SnapshotFiles
 from engine.snapshot_keeper import SnapshotKeeper
 from engine.status import StatusBoard
@@ -278,7 +277,7 @@ class Engine:
                 self.ingest,
                 self.journal,
                 files,
-                identity=lambda: identity_of(self._blueprint, self.ingest.pipeline),
+                identity=self.restart.identity,
                 session=self._session,
                 interval_ns=config.snapshot_interval,
             )

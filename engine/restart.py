@@ -23,7 +23,7 @@ from engine.own_recording import Stretch, stretches_after, stretches_within
 from engine.pipeline import PipelineState
 from engine.regenerate import Fate, Ledger, RegeneratingClock, RegeneratingSink
 from engine.sinks import LiveSink
-from engine.snapshot import Snapshot, check_fit, identity_of
+from engine.snapshot import Identity, Snapshot, check_fit
 from engine.snapshot_file import SnapshotFiles, read_snapshot
 from feeds.codec import decode_frame, merge_instruments
 from feeds.control_messages import Welcome
@@ -77,6 +77,7 @@ class Restart:
         session: The session that is recorded now; only earlier ones are gone through.
 
     Attributes:
+        identity: Of what is in force.
         live: Whether it is over.
         story: What happened.
         sink: Decides what becomes of regenerated signals.
@@ -105,7 +106,7 @@ class Restart:
         self._known_sessions: set[int] = set()
         self._pristine: PipelineState | None = None
         self._before: Callable[[], None] = _nothing
-        self.identity = identity_of(blueprint, self._pipeline)
+        self.identity = Identity(blueprint, self._pipeline)
         self.live = False
         self.story = Story()
         self.sink: RegeneratingSink
@@ -220,7 +221,7 @@ class Restart:
         self._reset()
 
     async def _check(self, snapshot: Snapshot) -> None:
-        check_fit(snapshot, self._pipeline.kernel.key, self.identity)
+        check_fit(snapshot, self._pipeline.kernel.key, self.identity())
         place = snapshot.journal
         if place.next_seq > 1 and not await self._journal.has(place.epoch, place.next_seq - 1):
             raise SnapshotError("the journal does not know the last signal before it")

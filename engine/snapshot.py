@@ -14,7 +14,8 @@ import orjson
 
 from engine.composition import Blueprint
 from engine.core.errors import SnapshotError
-from engine.pipeline import Pipeline, PipelineState
+from engine.pipeline import Pipeline, PipelineState, StrategyFacts
+from engine.risk.config import RiskConfig
 
 FORMAT: Final = 1
 """Version of what a snapshot holds."""
@@ -102,6 +103,28 @@ def check_fit(snapshot: Snapshot, kernel_key: str, identity: str) -> None:
         raise SnapshotError(f"it is of kernel {snapshot.kernel_key}, this is {kernel_key}")
     if snapshot.identity != identity:
         raise SnapshotError("it was taken under another configuration")
+
+
+class Identity:
+    """Knows the identity of what is in force; works it out anew when that has changed.
+
+    Args:
+        blueprint: The configuration, resolved.
+        pipeline: Whose risk settings and strategies may change while it runs.
+    """
+
+    def __init__(self, blueprint: Blueprint, pipeline: Pipeline) -> None:
+        self._blueprint = blueprint
+        self._pipeline = pipeline
+        self._of: tuple[RiskConfig, list[StrategyFacts]] | None = None
+        self._value = ""
+
+    def __call__(self) -> str:
+        """Return it; see ``identity_of``."""
+        now = self._pipeline.gate.config, list(self._pipeline.judge.strategies)
+        if self._of != now:
+            self._value, self._of = identity_of(self._blueprint, self._pipeline), now
+        return self._value
 
 
 def identity_of(blueprint: Blueprint, pipeline: Pipeline) -> str:

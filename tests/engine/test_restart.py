@@ -27,7 +27,6 @@ from engine.own_recording import next_session, sessions_in
 from engine.recorder import Recorder
 from engine.restart import RECORDING, Restart
 from engine.sinks import LiveSink
-from engine.snapshot import identity_of
 from engine.snapshot_file import SnapshotFiles
 from engine.snapshot_keeper import SnapshotKeeper
 from engine.stream import Health, SignalStream
@@ -123,7 +122,7 @@ class Life:
         )  # fmt: skip
         self.keeper = SnapshotKeeper(
             self.ingest, self.journal, files, session=session.epoch, interval_ns=10**9,
-            identity=lambda: identity_of(self.blueprint, self.pipeline),
+            identity=self.restart.identity,
         )  # fmt: skip
         self.pipeline.host.start()
         await self.restart.regenerate()
