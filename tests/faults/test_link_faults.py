@@ -1,0 +1,345 @@
+"""The link between two real processes is cut, torn, stopped and mangled: nothing is lost.
+
+The truth is the gateway's spool, of every epoch; what the engine took stands in its recording.
+"""
+
+import json
+import random
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+import pytest
+from link_mangler import FrameMangler, TcpProxy
+from pipeline_cases import market_instruments, market_ticks
+from process_rig import FULL, RULES, Rig, eventually, source_toml
+from websockets.sync.client import connect
+
+from feeds.log_files import find_end
+from feeds.log_index import COUNT, EPOCH, FIRST_SEQ, numbered_frames
+from feeds.log_reader import LogReader
+from feeds.log_writer import LogWriter
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800 if FULL else 170)]
+RATE = 5_000.0
+SPOOL = """
+[gateway.spool]
+directory = "spool"
+rotate_bytes = 1048576
+"""
+
+
+class Linked(Rig):
+    """Processes whose link goes through what does harm.
+
+    Attributes:
+        data: In the way of the frames.
+        control: In the way of the control channel.
+    """
+
+    def __init__(self, directory: Path, config: str) -> None:
+        super().__init__(directory, config)
+        self.environ["HEQIS__ENGINE__RECORD"] = str(directory / "recordings")
+        self.environ["HEQIS__ENGINE__STATUS_INTERVAL"] = "100ms"
+        self.data = TcpProxy(self.environ["HEQIS__LINK__DATA"])
+        self.control = TcpProxy(self.environ["HEQIS__GATEWAY__CONTROL"])
+        self.environ["HEQIS__GATEWAY__OUTPUTS"] = f'["{self.data.endpoint}"]'
+        self.environ["HEQIS__LINK__CONTROL"] = self.control.endpoint
+        self.engine: psutil.Popen
+        self.gateway: psutil.Popen
+
+    def begin(self) -> None:
+        """Start both, and wait until signals come."""
+        self.engine = self.start("engine")
+        self.gateway = self.start("gateway")
+        self.until_live()
+
+    def status(self) -> dict[str, Any]:
+        """Return the engine's status of this moment."""
+        with connect(self.url) as client:
+            client.send(json.dumps({"type": "subscribe", "topics": ["status"]}))
+            while True:
+                message = json.loads(client.recv(timeout=10))
+                if message["type"] == "status":
+                    found: dict[str, Any] = message["status"]
+                    return found
+
+    def spooled(self) -> dict[int, int]:
+        """Return one past the last number of every epoch in the spool."""
+        ends = {}
+        for log in sorted((self.directory / "spool").iterdir()):
+            frames = numbered_frames(LogReader(log).frames)
+            if len(frames):
+                epoch = int(log.stem.rpartition("-")[2])
+                ends[epoch] = int((frames[:, FIRST_SEQ] + frames[:, COUNT]).max())
+        return ends
+
+    def taken(self) -> dict[int, npt.NDArray[np.int64]]:
+        """Return the numbers the engine took, in the order it took them, by epoch."""
+        found: dict[int, list[npt.NDArray[np.int64]]] = {}
+        for log in sorted((self.directory / "recordings").iterdir()):
+            frames = numbered_frames(LogReader(log).frames)
+            for epoch in dict.fromkeys(frames[:, EPOCH].tolist()):
+                rows = frames[frames[:, EPOCH] == epoch]
+                parts = [np.arange(f, f + n) for f, n in rows[:, [FIRST_SEQ, COUNT]].tolist()]
+                found.setdefault(epoch, []).append(np.concatenate(parts))
+        return {epoch: np.concatenate(parts) for epoch, parts in found.items()}
+
+    def end_well(self) -> None:
+        """Stop the gateway, wait until the engine has all of it, stop the engine."""
+        if self.gateway.poll() is None:
+            self.end(self.gateway)
+        ends = self.spooled()
+        newest = max(ends)
+
+        def has_all() -> bool:
+            taken = self.taken().get(newest)
+            return taken is not None and taken.max() + 1 >= ends[newest]
+
+        eventually(has_all, "the engine has taken everything", 30, every_s=0.3)
+        self.end(self.engine)
+
+    def assert_nothing_lost(self) -> None:
+        """Everything spooled was taken, in order, and nothing was signalled twice."""
+        ends, taken = self.spooled(), self.taken()
+        for epoch, end in ends.items():
+            first_new = dict.fromkeys(taken[epoch].tolist())
+            numbers = list(first_new)
+            begin = numbers[0] if epoch == min(ends) else 1
+            assert numbers == list(range(begin, end)), f"epoch {epoch}"
+        assert self.doubled_signals() == 0
+        assert all(gap["missing"] == 0 for gap in self.events("gap"))
+
+    def doubled_signals(self) -> int:
+        ids = [row[0] for row in self.rows("SELECT id FROM signals")]
+        return len(ids) - len(set(ids))
+
+
+@contextmanager
+def linked(directory: Path, config: str) -> Iterator[Linked]:
+    with ExitStack() as stack:
+        rig = stack.enter_context(Linked(directory, config))
+        stack.enter_context(rig.data)
+        stack.enter_context(rig.control)
+        yield rig
+
+
+def config(rate: float = RATE, **gateway: object) -> str:
+    keys = "".join(f"{key} = {json.dumps(value)}\n" for key, value in gateway.items())
+    return f"{RULES}\n[gateway]\n{keys}{source_toml(rate)}{SPOOL}"
+
+
+def flows_again(rig: Linked) -> None:
+    """Wait until the engine has taken some more ticks."""
+    before = rig.status()["ticks"]
+    eventually(lambda: rig.status()["ticks"] > before + 500, "ticks again")
+
+
+def told(what: str, **figures: object) -> None:
+    """Print a figure for the page of faults."""
+    print(f"\nFIGURE {what}: " + ", ".join(f"{k} {v}" for k, v in figures.items()))  # noqa: T201 - the figure
+
+
+def test_a_killed_gateway_begins_a_new_epoch_and_nothing_it_sent_is_lost(tmp_path: Path) -> None:
+    kills = 100 if FULL else 4
+    chance = random.Random(1)
+    with linked(tmp_path, config()) as rig:
+        rig.begin()
+        for _ in range(kills):
+            time.sleep(chance.uniform(0.1, 1.5))
+            rig.end(rig.gateway, signal.SIGKILL)
+            rig.gateway = rig.start("gateway")
+            flows_again(rig)
+        rig.end_well()
+        assert len(rig.spooled()) == kills + 1
+        rig.assert_nothing_lost()
+        gaps = rig.events("gap")
+        assert len(gaps) == kills
+        assert [gap["previous_missing"] for gap in gaps] == [0] * kills
+        told("gateway killed", kills=kills, epochs=kills + 1, lost=0)
+
+
+def test_what_a_killed_gateway_took_with_it_is_a_gap_exact_to_the_tick(tmp_path: Path) -> None:
+    text = config().replace("rotate_bytes = 1048576", "rotate_bytes = 262144")
+    with linked(tmp_path, text) as rig:
+        rig.begin()
+        rig.data.cut()
+        rig.control.cut()
+        time.sleep(4)
+        rig.end(rig.gateway, signal.SIGKILL)
+        (log,) = (rig.directory / "spool").iterdir()
+        files = sorted(log.iterdir())
+        (epoch,) = rig.spooled()
+        doomed = files[-3:-1]
+        gone = np.concatenate([numbers_of(file) for file in doomed])
+        for file in doomed:
+            file.unlink()
+        rig.gateway = rig.start("gateway")
+        rig.data.mend()
+        rig.control.mend()
+        eventually(lambda: len(rig.events("gap")) >= 2, "the gaps are journaled")
+        rig.end_well()
+        end = rig.spooled()[epoch]
+        taken = set(rig.taken()[epoch].tolist())
+        missing = set(range(min(taken), end)) - taken
+        assert missing == set(gone.tolist())
+        first, second = rig.events("gap")
+        assert (first["first_missing"], first["missing"]) == (int(gone.min()), len(gone))
+        assert first["reason"] == "gone"
+        assert (second["previous_epoch"], second["previous_missing"]) == (epoch, 0)
+        told("gap after a kill", missing=len(gone), declared=first["missing"])
+
+
+def numbers_of(file: Path) -> npt.NDArray[np.int64]:
+    rows = numbered_frames(LogReader(file).frames)
+    return np.concatenate([np.arange(f, f + n) for f, n in rows[:, [FIRST_SEQ, COUNT]].tolist()])
+
+
+@pytest.mark.parametrize("role", ["gateway", "engine"])
+def test_a_peer_that_stands_still_is_noticed_and_caught_up_with(tmp_path: Path, role: str) -> None:
+    with linked(tmp_path, config()) as rig:
+        rig.begin()
+        process = rig.gateway if role == "gateway" else rig.engine
+        stopped = time.time()
+        process.send_signal(signal.SIGSTOP)
+        noticed = eventually(lambda: lost_at(rig, role), "the peer is missed", 4) - stopped
+        time.sleep(max(0.0, 5 - (time.time() - stopped)))
+        process.send_signal(signal.SIGCONT)
+        went_on = time.monotonic()
+        rate_s = caught_up_s(rig, went_on)
+        rig.end_well()
+        assert noticed <= 1.0
+        rig.assert_nothing_lost()
+        assert rig.events("gap") == []
+        told(f"{role} stopped 5 s", noticed_s=f"{noticed:.2f}", caught_up_s=f"{rate_s:.2f}")
+
+
+def lost_at(rig: Linked, role: str) -> float | None:
+    """Return when the other one journaled that its peer is lost, wall-clock seconds."""
+    if role == "gateway":
+        rows = rig.rows("SELECT ts FROM events WHERE kind = 'peer_lost'")
+        return rows[0][0] / 1e9 if rows else None
+    events = [e for e in rig.gateway_events() if e.get("kind", e.get("event")) == "peer_lost"]
+    return events[0]["ts"] / 1e9 if events else None
+
+
+def caught_up_s(rig: Linked, since: float) -> float:
+    """Return the seconds until the engine lives with the gateway again."""
+
+    def level() -> bool:
+        status = rig.status()
+        return (
+            not status["recovery"]["holding"]
+            and status["ticks_per_s"] < 2 * RATE
+            and (status["ticks_per_s"] > 0.5 * RATE)
+        )
+
+    eventually(level, "the engine keeps up again", 30)
+    return time.monotonic() - since
+
+
+def test_connections_torn_in_the_middle_of_frames_lose_nothing(tmp_path: Path) -> None:
+    tears = 1000 if FULL else 50
+    with linked(tmp_path, config()) as rig:
+        rig.begin()
+        for _ in range(tears):
+            rig.data.tear()
+            eventually(lambda: rig.data.torn, "a chunk passes", 30, every_s=0.005)
+        flows_again(rig)
+        rig.end_well()
+        assert rig.data.resets == tears
+        rig.assert_nothing_lost()
+        assert rig.events("gap") == []
+        told("connection torn", tears=tears, lost=0)
+
+
+def test_a_cut_link_is_bounded_in_the_spool_and_made_up_for_in_order(tmp_path: Path) -> None:
+    seconds = 60 if FULL else 5
+    with linked(tmp_path, config(ring_frames=500)) as rig:
+        rig.begin()
+        rig.data.cut()
+        rig.control.cut()
+        time.sleep(seconds)
+        rig.data.mend()
+        rig.control.mend()
+        back_s = caught_up_s(rig, time.monotonic())
+        recovery = rig.status()["recovery"]
+        rig.end_well()
+        rig.assert_nothing_lost()
+        assert rig.events("gap") == []
+        assert recovery["recovered"] >= 0.9 * RATE * seconds * 0.5
+        held = sum(file.stat().st_size for file in (tmp_path / "spool").glob("*/*"))
+        told(
+            "link cut", seconds=seconds, fetched=recovery["recovered"],
+            caught_up_s=f"{back_s:.2f}", spool_bytes=held,
+        )  # fmt: skip
+
+
+def test_frames_doubled_dropped_and_swapped_change_no_signal(tmp_path: Path) -> None:
+    seconds = 60 if FULL else 15
+    with Linked(tmp_path, config()) as rig:
+        mangler = FrameMangler(rig.environ["HEQIS__LINK__DATA"], 0.05)
+        rig.environ["HEQIS__LINK__CONTROL"] = rig.environ["HEQIS__GATEWAY__CONTROL"]
+        rig.environ["HEQIS__GATEWAY__OUTPUTS"] = f'["{mangler.endpoint}"]'
+        with mangler:
+            rig.begin()
+            time.sleep(seconds)
+            recovery = rig.status()["recovery"]
+            gap = recovery["gap"]
+            mangler.share = 0.0
+            time.sleep(0.5)
+            rig.end_well()
+        rig.assert_nothing_lost()
+        assert rig.events("gap") == []
+        assert min(mangler.dropped, mangler.doubled, mangler.swapped) > 0.02 * mangler.passed
+        assert gap["p99"] <= 50_000_000
+        told(
+            "5 % mangled", frames=mangler.passed, gaps=gap["count"], p50_ms=gap["p50"] / 1e6,
+            p99_ms=gap["p99"] / 1e6, lost=0,
+        )  # fmt: skip
+
+
+def burst_log(file: Path, calm_s: int, burst_s: int) -> Path:
+    """Write a session of 5,000 ticks/s with ten times as many in its middle."""
+    counts = [5_000 * calm_s, 50_000 * burst_s, 5_000 * calm_s]
+    ticks = market_ticks(sum(counts), 10)
+    steps = np.repeat([200_000, 20_000, 200_000], counts)
+    ticks["ts_event"] = ticks["ts_recv"] = 1_700_000_000_000_000_000 + np.cumsum(steps)
+    with LogWriter(file, market_instruments(10), epoch=7) as writer:
+        writer.write_ticks(ticks)
+    return file
+
+
+def test_ten_times_the_load_for_seconds_loses_nothing(tmp_path: Path) -> None:
+    burst_s = 10 if FULL else 3
+    log = burst_log(tmp_path / "burst.hql", 5, burst_s)
+    text = (
+        f'{RULES}\n[gateway]\nawait_output = true\n[gateway.source]\nkind = "log"\n'
+        f'path = "{log}"\ntimes = "now"\n{SPOOL}'
+    )
+    with linked(tmp_path, text) as rig:
+        rig.engine = rig.start("engine")
+        rig.gateway = rig.start("gateway")
+        burst_ticks = 5_000 * 5 + 50_000 * burst_s
+        eventually(lambda: sent(rig) >= burst_ticks, "the burst was sent", 60, every_s=0.1)
+        over = time.monotonic()
+        eventually(lambda: rig.status()["ticks"] >= burst_ticks, "the burst was taken", 30)
+        behind_s = time.monotonic() - over
+        rig.gateway.wait(60)
+        rig.end_well()
+        rig.assert_nothing_lost()
+        assert behind_s <= 5
+        told("burst of 50,000 ticks/s", seconds=burst_s, taken_after_s=f"{behind_s:.2f}", lost=0)
+
+
+def sent(rig: Linked) -> int:
+    """Return how many records the gateway has numbered, as its newest segment tells."""
+    files = sorted((rig.directory / "spool").glob("*/*.hql"))
+    end = find_end(files[-1]) if files and files[-1].stat().st_size else None
+    return 0 if end is None else end.next_seq - 1
