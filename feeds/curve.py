@@ -26,6 +26,11 @@ _WARN_EVERY_S: Final = 5.0
 _REQUEST_PARTS: Final = 7
 _KEY_BYTES: Final = 32
 _ACCEPTED: Final = "accepted"
+_LET_IN: Final = b"200"
+_NOT_NOW: Final = b"300"
+"""Not 400: libzmq would never try again, not even after the key was authorized."""
+_RETRY_MS: Final = 100
+_RETRY_MOST_MS: Final = 1000
 
 
 class CurveClient:
@@ -49,6 +54,8 @@ class CurveClient:
 
     def secure(self, socket: "zmq.Socket[Any]") -> None:
         """Have a socket, not connected yet, speak CURVE only."""
+        socket.setsockopt(zmq.RECONNECT_IVL, _RETRY_MS)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RETRY_MOST_MS)
         socket.curve_serverkey = self._server_key.encode()
         socket.curve_publickey = self._own.public.encode()
         socket.curve_secretkey = self._own.secret.encode()
@@ -172,7 +179,7 @@ class Gatekeeper:
             address = parts[3].decode(errors="replace") if len(parts) > 3 else "somewhere"
             self._warn(f"refused a peer at {address[:64]}: {verdict}, its key begins {key[:8]!r}")
         request = parts[1] if len(parts) > 1 else b""
-        status = b"200" if verdict == _ACCEPTED else b"400"
+        status = _LET_IN if verdict == _ACCEPTED else _NOT_NOW
         return [b"1.0", request, status, b"", key.encode(), b""]
 
     def _judge(self, parts: list[bytes]) -> tuple[str, str]:

@@ -111,10 +111,10 @@ def test_a_server_with_another_key_is_sent_nothing(tmp_path: Path) -> None:
 
 def test_a_key_that_is_authorized_later_is_let_in_without_a_restart(tmp_path: Path) -> None:
     async def check(stores: Stores, listener: Listener) -> None:
-        stores.engine.authorize("late", stores.stranger.own().public)
-        await wait_until(lambda: "late" in names_of(listener).values())
         sender = listener.sender(stores, stores.stranger)
         with sending(sender):
+            await wait_until(lambda: listener.receiver.counters["refused_unknown"] >= 2)
+            stores.engine.authorize("late", stores.stranger.own().public)
             await wait_until(lambda: sender.send(b"late"))
             await wait_until(lambda: listener.got == [b"late"])
 
@@ -184,8 +184,8 @@ def test_while_the_store_cannot_be_read_nobody_new_is_let_in(tmp_path: Path) -> 
                 assert not new.send(b"new")
                 assert old.send(b"1")
                 stores.engine.directory.chmod(0o700)
-                await wait_until(lambda: len(names_of(listener)) == 1)
-            await wait_until(lambda: listener.got == [b"0", b"1"])
+                await wait_until(lambda: new.send(b"2"))
+                await wait_until(lambda: listener.got == [b"0", b"1", b"2"])
 
     with_listener(tmp_path, check)
 
