@@ -133,10 +133,12 @@ async def suffer(path: Path, fault: str, rounds: int, rule: str) -> None:
         for _ in range(rounds):
             assert await sufferer.append_for(PHASE_S) is None, journal.alarm
             told["good_ns"].append(sufferer.take_p99_ns())
-            with FAULTS[fault](path):
-                told["alarm_s"].append(await sufferer.append_for(PHASE_S))
-                told["bad_ns"].append(sufferer.take_p99_ns())
-                reason = journal.alarm
+            bad = FAULTS[fault](path)
+            await asyncio.to_thread(bad.__enter__)
+            told["alarm_s"].append(await sufferer.append_for(PHASE_S))
+            told["bad_ns"].append(sufferer.take_p99_ns())
+            reason = journal.alarm
+            bad.__exit__(None, None, None)
             told["recovered_s"].append(
                 await until(lambda: journal.alarm is None and not journal.queued)
             )
