@@ -114,6 +114,13 @@ class LinkRecovery:
             },
         }
 
+    def problems(self, mono_ns: int) -> list[str]:
+        """Say if the stream has waited long for something that is missing."""
+        waited_ns = mono_ns - self._began_ns
+        if not self._holding or waited_ns < _TELL_NS:
+            return []
+        return [f"waiting for missing data for {waited_ns / 1e9:.0f} s"]
+
     def begin_at(self, gateway: int, epoch: int, next_seq: int) -> None:
         """Let a gateway's stream go on at a number; call it before any of its frames came.
 

@@ -75,6 +75,7 @@ class StatusBoard:
         if self.control is None or not self.control.peer_alive:
             found.append("the gateway is not heard")
         found += self._behind()
+        found += [] if self.recovery is None else self.recovery.problems(time.monotonic_ns())
         if gate.state is not RiskState.ACTIVE:
             found.append(f"the risk gate is {gate.state.value}")
         found += [*gate.problems, *self._unmatched(), *self._silent()]

@@ -22,6 +22,15 @@ USUAL_COUNTERS: Final = frozenset(
     {"frames", "bytes", "ticks", "bars", "definitions", "raw_frames", "depth_records"}
 )
 """Input counters that rise while all is well; any other one tells of something odd."""
+LINK_COUNTERS: Final = {
+    "recovered": "records_sent_again",
+    "timeouts": "requests_unanswered",
+    "bad_answers": "damaged_answers",
+    "given_up_unanswered": "recoveries_given_up",
+    "held_messages": "messages_held",
+    "pauses": "receiver_pauses",
+}
+"""Counters of the link's recovery that are shown, and how they are called."""
 
 
 @dataclass(slots=True)
@@ -89,9 +98,11 @@ class ViewState:
         return bool(self.status) and self.silent_s(now_s) > STALE_S
 
     def odd_input(self) -> dict[str, int]:
-        """Return the input counters that tell of something odd and are not 0."""
+        """Return the counters of input and link that tell of something odd and are not 0."""
         counts = self.status.get("input", {})
-        return {name: n for name, n in counts.items() if n and name not in USUAL_COUNTERS}
+        odd = {name: n for name, n in counts.items() if n and name not in USUAL_COUNTERS}
+        link = self.status.get("recovery", {})
+        return odd | {told: link[name] for name, told in LINK_COUNTERS.items() if link.get(name)}
 
     def rate_slots(self, slots: int) -> list[float | None]:
         """Return the mean rate of each of ``slots`` equal parts of the last minute, oldest first.

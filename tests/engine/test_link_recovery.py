@@ -310,6 +310,17 @@ def test_with_nothing_to_fetch_the_stream_is_caught_up_at_the_welcome() -> None:
         assert rig.recovery.caught_up.is_set()
 
 
+def test_a_stream_that_waits_for_long_is_a_problem_of_health() -> None:
+    rig = flowing()
+    lose(rig)
+    rig.publish(1)
+    rig.deliver()
+    assert rig.recovery.problems(rig.mono_ns + 900 * MS) == []
+    assert rig.recovery.problems(rig.mono_ns + 2000 * MS) == ["waiting for missing data for 2 s"]
+    rig.settle()
+    assert rig.recovery.problems(rig.mono_ns + 9000 * MS) == []
+
+
 def test_switched_off_every_gap_opens_at_once() -> None:
     rig = flowing(resend=False)
     lose(rig)

@@ -133,6 +133,13 @@ def test_odd_input_is_shown_only_when_there_is_some() -> None:
     assert "bad crc" not in text
 
 
+def test_what_the_link_had_to_make_up_for_is_shown() -> None:
+    assert "sent again" not in text_of(make_state(recovery={"recovered": 0, "requests": 4}))
+    text = text_of(make_state(recovery={"recovered": 812, "held_messages": 3}))
+    assert "records sent again 812" in text
+    assert "messages held 3" in text
+
+
 def test_usual_counters_are_names_of_the_decoder() -> None:
     assert set(COUNTER_NAMES) >= USUAL_COUNTERS
 
