@@ -14,18 +14,20 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 import uvloop
+from raw_clients import RawClient
 from stream_fakes import make_signal
 
 from engine.journal import Journal
-from engine.stream_config import JournalConfig
+from engine.stream import SignalStream
+from engine.stream_config import JournalConfig, StreamConfig
 
 PHASE_S = 1.2
 LOCKER = (
@@ -88,10 +90,11 @@ FAULTS = {"full": full, "error": failing, "locked": locked}
 
 
 class Sufferer:
-    """Appends a signal every millisecond and keeps what each append took, ns."""
+    """Sends and journals a signal every millisecond and keeps what each took the loop, ns."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, stream: SignalStream) -> None:
         self.journal = journal
+        self.stream = stream
         self.took: list[int] = []
 
     async def append_for(self, seconds: float) -> float | None:
@@ -101,6 +104,7 @@ class Sufferer:
         while (now := time.monotonic()) - began < seconds:
             signal = make_signal(journal.epoch, journal.next_seq)
             start = time.perf_counter_ns()
+            self.stream.publish(signal)
             journal.append_signal(signal)
             self.took.append(time.perf_counter_ns() - start)
             if alarmed is None and journal.alarm is not None:
@@ -122,14 +126,31 @@ async def until(condition: Callable[[], bool]) -> float:
     return time.monotonic() - began
 
 
+@asynccontextmanager
+async def live(journal: Journal) -> AsyncIterator[SignalStream]:
+    """Open a stream with a client that is sent everything."""
+    config = StreamConfig(port=0)
+    stream = SignalStream(config, epoch=journal.epoch, next_seq=journal.next_seq, store=journal)
+    async with stream:
+        client = RawClient(1, 1)
+        following = asyncio.create_task(client.follow(stream.port))
+        signal = make_signal(journal.epoch, journal.next_seq)
+        stream.publish(signal)
+        journal.append_signal(signal)
+        await following
+        yield stream
+        assert client.breaks == 0
+        await client.close()
+
+
 async def suffer(path: Path, fault: str, rounds: int, rule: str) -> None:
     config = JournalConfig.model_validate(
         {"path": path, "commit_interval": "1ms", "on_failure": rule, "min_free_bytes": 65_536}
     )
     halts: list[str] = []
     told: dict[str, list[Any]] = {k: [] for k in ("alarm_s", "recovered_s", "good_ns", "bad_ns")}
-    async with Journal(path, config, on_halt=halts.append) as journal:
-        sufferer = Sufferer(journal)
+    async with Journal(path, config, on_halt=halts.append) as journal, live(journal) as stream:
+        sufferer = Sufferer(journal, stream)
         for _ in range(rounds):
             assert await sufferer.append_for(PHASE_S) is None, journal.alarm
             told["good_ns"].append(sufferer.take_p99_ns())
