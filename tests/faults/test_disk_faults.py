@@ -104,8 +104,8 @@ def test_a_signal_costs_the_loop_no_more_while_the_disk_is_bad(
     good, bad = min(told["good_ns"]), min(told["bad_ns"])
     with capsys.disabled():
         print(f"\n{fault}: send and journal p99 {good / 1e3:.1f} us on a good disk, "  # noqa: T201
-              f"{bad / 1e3:.1f} us on a bad one; alarm after {max(told['alarm_s']):.2f} s at most, recovered "
-              f"{max(told['recovered_s']):.2f} s after the disk", end="")  # fmt: skip
+              f"{bad / 1e3:.1f} us on a bad one; alarm after {max(told['alarm_s']):.2f} s at most, "
+              f"recovered {max(told['recovered_s']):.2f} s after the disk", end="")  # fmt: skip
     assert bad < 1.25 * good
 
 
