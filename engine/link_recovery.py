@@ -256,7 +256,7 @@ class LinkRecovery:
         if frames is None or head.gateway != self._gateway:
             self._recovery.refuse(mono_ns)
             return
-        self._recovery.take(head, mono_ns)
+        self._recovery.take(head, mono_ns, empty=not body)
         before = self._taken()
         self._feed(*frames, mono_ns)
         self.recovered += self._taken() - before

@@ -154,12 +154,20 @@ class Recovery:
             return False
         return True
 
-    def take(self, head: Resent, mono_ns: int) -> None:
-        """Move the cursor to where an expected answer has got."""
+    def take(self, head: Resent, mono_ns: int, *, empty: bool = False) -> None:
+        """Move the cursor to where an expected answer has got.
+
+        Args:
+            head: The answer.
+            mono_ns: Now, monotonic.
+            empty: No frame came with it; that is no progress, so that this has an end.
+        """
         self.counters["answers"] += 1
         self._asked = None
         self._mute_ns = 0
+        progress_ns = self._progress_ns if empty else mono_ns
         self._start_clock(mono_ns)
+        self._progress_ns = progress_ns
         epoch, seq = self.cursor
         if epoch == self.goal.epoch:
             forward = seq < head.next_seq

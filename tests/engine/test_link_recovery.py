@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recovery_rig import GATEWAY, MS, MemorySpool, Rig
 
-from feeds.control_messages import UNSUPPORTED, ErrorReply
+from feeds.control_messages import UNSUPPORTED, ErrorReply, Resend, Resent
 from feeds.sequencer import Sequencer
 
 
@@ -92,6 +92,19 @@ def test_a_hole_in_the_spool_is_a_gap_and_both_sides_of_it_come() -> None:
     rig.deliver()
     rig.settle()
     assert rig.taker.gap_places == [(1000, 64, 20)]
+    rig.assert_accounted()
+
+
+def test_what_the_spool_removed_is_a_gap_of_exactly_those_ticks() -> None:
+    past = MemorySpool()
+    rig = flowing(past=past)
+    lose(rig, frames=300)
+    del past.logs[1000][:101]
+    rig.publish(1)
+    rig.deliver()
+    rig.settle()
+    assert rig.taker.gap_places == [(1000, 4, 200)]
+    assert rig.taker.places[3:] == [(1000, seq) for seq in range(204, 605)]
     rig.assert_accounted()
 
 
@@ -233,6 +246,52 @@ def test_a_damaged_answer_is_asked_for_again_and_does_no_harm() -> None:
     rig.settle()
     assert rig.taker.gaps == 0
     assert len(rig.taker.places) == 6
+
+
+def test_a_gateway_that_answers_with_nothing_without_end_is_given_up() -> None:
+    rig = flowing(past=MemorySpool())
+    lose(rig)
+    rig.restart_gateway()
+    rig.publish(1)
+    rig.deliver()
+    answers = 0
+    while rig.recovery.holding:
+        if rig.asked:
+            asked, answers = rig.asked.popleft(), answers + 1
+            seq = asked.first_seq
+            head = Resent(GATEWAY, asked.epoch, seq, seq + 1, 0, 2**60, 0)
+            rig.heard_ns = rig.mono_ns
+            rig.recovery.on_resent(head, b"", rig.mono_ns)
+        rig.turn(100)
+    assert 40 < answers < 60
+    rig.assert_accounted()
+
+
+NUMBERS = st.integers(0, 12) | st.sampled_from([999, 1000, 1001, 2**62, 2**63 - 1])
+
+
+@given(
+    st.lists(
+        st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, st.binary(max_size=80)), max_size=20
+    )
+)
+def test_whatever_a_gateway_answers_nothing_breaks_and_order_is_kept(
+    answers: list[tuple[int, int, int, int, int, bytes]],
+) -> None:
+    rig = flowing()
+    for gateway, next_seq, held, end_seq, next_epoch, body in answers:
+        lose(rig)
+        rig.publish(1)
+        rig.deliver()
+        asked = rig.asked[-1] if rig.asked else Resend(1000, 4, 2)
+        head = Resent(gateway, asked.epoch, asked.first_seq, next_seq, held, end_seq, next_epoch)
+        rig.recovery.on_resent(head, body if gateway else b"", rig.mono_ns)
+        rig.turn(50)
+    rig.settle()
+    delivered = rig.taker.places
+    assert delivered == sorted(set(delivered))
+    assert delivered[-1] == (1000, rig.sequencer.next_seq - 1)
+    rig.assert_accounted()
 
 
 def test_a_full_hold_pauses_the_receiver_and_lets_it_go_on() -> None:
