@@ -40,7 +40,7 @@ class Gateway:
 
     Every turn publishes what is due, sends what the outputs take, and sleeps until something is
     due again. Frames that an output does not take wait in the ring; when the ring is full the
-    oldest are dropped and counted, and the engine sees a gap of exactly their ticks.
+    oldest are dropped and counted, and the engine asks for them again, out of the spool.
 
     Args:
         config: What to send, where, and within which bounds.

@@ -19,8 +19,8 @@ class Outlet:
     Attributes:
         sent_frames: Frames the sender took.
         dropped_frames: Frames that left the ring before the sender would take them.
-        dropped_ticks: Ticks in them: the receiver sees a gap of as many. Definitions in them are
-            sent before what follows.
+        dropped_ticks: Ticks in them: the receiver sees that as many are missing, and asks for
+            them. Definitions in them are sent before what follows.
         blocked: Whether the sender last refused, for want of a peer or of room.
 
     Args:
