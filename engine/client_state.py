@@ -29,6 +29,8 @@ from engine.stream_messages import (
     decode_server,
 )
 
+MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What the decoder raises, of bytes that are no text and of brackets a thousand deep as well."""
 _KNOWN_TYPES: Final = frozenset(
     {
         "welcome",
@@ -128,7 +130,7 @@ class ClientState:
         """
         try:
             message = decode_server(data)
-        except msgspec.DecodeError as error:
+        except MALFORMED as error:
             return self._skip(data, error)
         match message:
             case SignalMessage():
@@ -209,7 +211,7 @@ class ClientState:
             self.position = max(self.position or 0, gap.to_seq)
         return [Gap(gap.epoch, gap.from_seq, gap.to_seq, gap.reason, snapshot)]
 
-    def _skip(self, data: bytes, error: msgspec.DecodeError) -> list[Item]:
+    def _skip(self, data: bytes, error: Exception) -> list[Item]:
         """Pass over a message of a kind this client does not know yet; refuse a malformed one."""
         try:
             message = orjson.loads(data)

@@ -1,0 +1,161 @@
+"""Strangers send garbage to every port: all of it is counted, and good traffic does not notice."""
+
+import asyncio
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psutil
+import pytest
+from process_rig import FULL, RULES, Rig, eventually, source_toml
+
+from engine.operating import read_status
+
+pytestmark = pytest.mark.slow
+
+STRANGER = Path(__file__).resolve().parents[1] / "stranger.py"
+RATE = 5_000.0
+GIGABYTE = 1 << 30
+MEMORY_BYTES = 16 << 20
+CUT_OFF_BYTES = 64 << 20
+"""What may have been under way in the kernel's buffers when a connection was cut off."""
+ROUNDS = 20 if FULL else 4
+FLIPS = 1_000_000 if FULL else 40_000
+GARBAGE_RATE = 5_000.0
+WARM_UP_S = 10.0
+
+
+def stranger(rig: Rig, *arguments: str) -> dict[str, int]:
+    """Run a stranger to its end; return what it says it sent."""
+    environ = {**rig.environ, "PYTHONPATH": f"{STRANGER.parents[1]}:{STRANGER.parent}"}
+    done = subprocess.run(
+        [sys.executable, str(STRANGER), *arguments],
+        env=environ, stdout=subprocess.PIPE, timeout=300, check=True,
+    )  # fmt: skip
+    return dict(orjson.loads(done.stdout))
+
+
+def status(rig: Rig) -> dict[str, Any]:
+    return asyncio.run(read_status(rig.url))
+
+
+def refused_frames(told: dict[str, Any]) -> int:
+    return sum(n for name, n in told["input"].items() if name.startswith("frame_"))
+
+
+@contextmanager
+def watched(process: psutil.Process) -> Iterator[list[int]]:
+    """Sample a process's resident memory, bytes, while the block runs."""
+    samples = [process.memory_info().rss]
+    done = threading.Event()
+
+    def sample() -> None:
+        while not done.wait(0.05):
+            samples.append(process.memory_info().rss)
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        done.set()
+        thread.join()
+
+
+@contextmanager
+def live(tmp_path: Path) -> Iterator[tuple[Rig, psutil.Process]]:
+    """Run a gateway and an engine, warmed up; afterwards nothing good may be missing."""
+    environ = {"HEQIS__ENGINE__HLOG_INTERVAL": "1s"}
+    with Rig(tmp_path, RULES + source_toml(RATE), environ) as rig:
+        engine = rig.start("engine")
+        rig.start("gateway")
+        rig.until_live()
+        time.sleep(WARM_UP_S)
+        yield rig, engine
+        signals = rig.signals()
+        eventually(lambda: rig.signals() > signals + 5, "signals after the garbage")
+        told = status(rig)
+        assert (told["healthy"], told["problems"]) == (True, [])
+        assert told["input"].get("gaps", 0) == told["input"].get("lost_records", 0) == 0
+
+
+def p99_of(told: dict[str, Any]) -> float:
+    return float(told["latency_recent"]["wire"]["p99"])
+
+
+def p99s(rig: Rig, seconds: float) -> list[float]:
+    """Return the p99 of each second's good bursts, from the gateway to the engine's loop, ns."""
+    found: list[float] = []
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        time.sleep(1.0)
+        found.append(p99_of(status(rig)))
+    return found
+
+
+def test_bit_flips_are_all_counted_and_good_traffic_is_no_slower(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    share = FLIPS // ROUNDS
+    quiet: list[float] = []
+    noisy: list[float] = []
+    with live(tmp_path) as (rig, engine), watched(engine) as samples:
+        before = refused_frames(status(rig))
+        data = rig.environ["HEQIS__LINK__DATA"]
+        for _ in range(ROUNDS):
+            quiet += p99s(rig, share / GARBAGE_RATE)[1:]
+            work = threading.Thread(
+                target=stranger, args=(rig, "flips", data, str(share), str(GARBAGE_RATE))
+            )
+            work.start()
+            noisy += p99s(rig, share / GARBAGE_RATE)[1:]
+            work.join()
+        eventually(
+            lambda: refused_frames(status(rig)) - before >= FLIPS, "every flip counted", 30, 0.5
+        )
+        assert refused_frames(status(rig)) - before == FLIPS
+    growth = max(samples) - samples[0]
+    ratio = statistics.median(noisy) / statistics.median(quiet)
+    with capsys.disabled():
+        print(f"\n{FLIPS:,} flips: p99 {statistics.median(quiet) / 1e3:.0f} us without and "  # noqa: T201
+              f"{statistics.median(noisy) / 1e3:.0f} us with them, ratio {ratio:.3f}; memory "
+              f"+{growth / 1e6:.1f} MB", end="")  # fmt: skip
+    assert growth <= MEMORY_BYTES
+    assert ratio <= 1.10
+
+
+def test_empty_messages_and_garbage_are_all_counted(tmp_path: Path) -> None:
+    with live(tmp_path) as (rig, engine), watched(engine) as samples:
+        before = refused_frames(status(rig))
+        data = rig.environ["HEQIS__LINK__DATA"]
+        for kind in ("zeros", "garbage"):
+            assert stranger(rig, kind, data, "20000", "10000")["sent"] == 20_000
+        eventually(lambda: refused_frames(status(rig)) - before >= 40_000, "counted", 30, 0.2)
+        assert refused_frames(status(rig)) - before == 40_000
+        for kind in ("zeros", "garbage"):  # the gateway's control port
+            stranger(rig, kind, rig.environ["HEQIS__LINK__CONTROL"], "2000", "2000")
+    assert max(samples) - samples[0] <= MEMORY_BYTES
+
+
+def test_a_gigabyte_in_one_message_is_cut_off_on_every_port(tmp_path: Path) -> None:
+    with live(tmp_path) as (rig, engine), watched(engine) as samples:
+        gateway = rig.processes[1]
+        before = gateway.memory_info().rss
+        ports = {
+            rig.environ["HEQIS__LINK__DATA"].removeprefix("tcp://"): "zmtp",
+            rig.environ["HEQIS__LINK__CONTROL"].removeprefix("tcp://"): "zmtp",
+            f"127.0.0.1:{rig.port}": "websocket",
+        }
+        for port, protocol in ports.items():
+            sent = stranger(rig, "huge", port, protocol, str(GIGABYTE))["sent_bytes"]
+            assert sent < CUT_OFF_BYTES, (port, protocol)
+        assert status(rig)["stream"]["oversize_messages"] == 1
+        assert gateway.memory_info().rss - before <= MEMORY_BYTES
+    assert max(samples) - samples[0] <= MEMORY_BYTES
