@@ -127,6 +127,7 @@ class Guard:
     def status(self) -> dict[str, Any]:
         """Return what is seen, for status."""
         return {
+            "gateway_heard": bool(self._gateway.alive),
             "gateway_losses": self._gateway.losses,
             "clock_stepped_ns": self._stepped_ns,
             "clock_steps": self.clock_steps,

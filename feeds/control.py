@@ -330,10 +330,13 @@ class ControlClient:
     async def leave(self, *, returns: bool) -> None:
         """Say that we stop by decision, and whether we mean to be back at once.
 
-        Waits a moment for the answer: what is closed at once sends nothing any more.
+        Waits a moment for the answer: what is closed at once sends nothing any more. After it
+        nothing is said, not even hello.
         """
         if not self.peer_alive:
             return
+        if self._task is not None:
+            self._task.cancel()
         self._parted.clear()
         self._write(encode(Leave(returns)))
         with contextlib.suppress(TimeoutError):
