@@ -96,10 +96,11 @@ class TcpProxy:
         self._random = random.Random(3)
         self.connections = 0
         self.resets = 0
-        self._listener = self._listen()
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
+        self._listener = self._listen()
+        self._threads.append(threading.Thread(target=self._accept, daemon=True))
         self._threads[0].start()
         return self
 
