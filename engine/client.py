@@ -24,9 +24,9 @@ from engine.access import Access, refusal
 from engine.client_state import ClientState, ClientStats, Gap, Item, Status
 from engine.core.errors import StreamError
 from engine.core.signals import Side, Signal
-from engine.stream_messages import OnSlow, Subscribe, Topic, encode
+from engine.stream_messages import DataGap, OnSlow, Subscribe, Topic, encode
 
-__all__ = ["Access", "Backoff", "Gap", "Signal", "SignalClient", "Status"]
+__all__ = ["Access", "Backoff", "DataGap", "Gap", "Item", "Signal", "SignalClient", "Status"]
 
 DEFAULT_URL: Final = "ws://127.0.0.1:8765"
 OPEN_TIMEOUT_S: Final = 5.0
@@ -66,7 +66,7 @@ class Backoff:
 
 
 class SignalClient:
-    """Signals of one subscription as an asynchronous iterator of ``Signal``, ``Gap``, ``Status``.
+    """One subscription as an asynchronous iterator of ``Signal``, ``Gap``, ``Status``, ``DataGap``.
 
     It ends with ``aclose()``, or by leaving the loop; broken connections are made anew without end
     and resumed where they broke. What cannot be resumed is a ``Gap``.
@@ -81,7 +81,7 @@ class SignalClient:
         epoch: The epoch of ``from_seq``; None: the server's present one.
         on_slow: What the server does when this client falls too far behind: ``"disconnect"``
             (this client then resumes: everything, late) or ``"conflate"`` (the newest, with a gap).
-        topics: ``"signals"``, ``"status"`` or both.
+        topics: Some of ``"signals"``, ``"status"`` and ``"data"``, gaps in the market data.
         on_gap: Called with each gap instead of yielding it.
         backoff: Waits between attempts.
         first_attempts: Attempts at the first connection before giving up; None for no end.

@@ -11,7 +11,7 @@ from engine.cli.reach import CaFile, Token, access_of
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from engine.client import Gap, Signal, SignalClient, Status
+    from engine.client import DataGap, Item, Signal, SignalClient
     from engine.core.signals import Side
 
 DEFAULT_URL = "ws://127.0.0.1:8765"
@@ -60,6 +60,7 @@ def tail(
         sides=parse_side(side),
         min_confidence=min_confidence,
         from_seq=from_seq,
+        topics=("signals", "data"),
         first_attempts=FIRST_ATTEMPTS,
         access=access_of(token, ca),
     )
@@ -104,14 +105,14 @@ async def _follow(client: "SignalClient", count: int | None, *, as_json: bool) -
                     return
 
 
-def _show(console: "Console", item: "Signal | Gap | Status", *, as_json: bool) -> None:
+def _show(console: "Console", item: "Item", *, as_json: bool) -> None:
     if as_json:
         typer.echo(json_line(item))
     else:
         console.print(people_line(item))
 
 
-def json_line(item: "Signal | Gap | Status") -> str:
+def json_line(item: "Item") -> str:
     """Return one item as a JSON object: its fields, and ``type``."""
     import msgspec
     import orjson
@@ -120,11 +121,11 @@ def json_line(item: "Signal | Gap | Status") -> str:
     return orjson.dumps(fields).decode()
 
 
-def people_line(item: "Signal | Gap | Status") -> str:
+def people_line(item: "Item") -> str:
     """Return one item as a line of rich markup."""
     from rich.markup import escape
 
-    from engine.client import Gap, Signal
+    from engine.client import DataGap, Gap, Signal
 
     if isinstance(item, Signal):
         colour = "green" if item.side == "BUY" else "red"
@@ -141,7 +142,18 @@ def people_line(item: "Signal | Gap | Status") -> str:
             f"[bold yellow]gap[/] signals {item.from_seq} to {end} of epoch {item.epoch}: "
             f"{escape(item.reason)}{latest}"
         )
+    if isinstance(item, DataGap):
+        return f"{clock(item.ts)} [bold yellow]data gap[/] {_missing(item)}"
     return f"[dim]status {clock(item.ts)}[/dim]"
+
+
+def _missing(gap: "DataGap") -> str:
+    """Return what of the market data did not come."""
+    what = f"{gap.missing} records of gateway {gap.gateway} from {gap.first_missing} on"
+    if gap.previous_epoch is not None:
+        before = "?" if gap.previous_missing is None else gap.previous_missing
+        what = f"gateway {gap.gateway} began anew, {before} records before and {gap.missing} after"
+    return f"{what}: {gap.reason or 'not asked for'}; indicators warm up again"
 
 
 def _scored(signal: "Signal") -> str:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from engine.cli.main import make_app
 from engine.cli.tail import json_line, parse_side, people_line
-from engine.client import Gap, Status
+from engine.client import DataGap, Gap, Status
 from engine.core.errors import ConfigError, StreamError
 from engine.core.models import Score
 from engine.core.signals import scored
@@ -103,3 +103,11 @@ def test_lines_say_what_matters() -> None:
     assert "3 to ? of epoch 5: epoch_changed; 1 latest known" in people_line(gap)
     assert people_line(Status(0, {})) == "[dim]status 00:00:00.000[/dim]"
     assert orjson.loads(json_line(gap))["snapshot"][0]["seq"] == 1
+
+
+def test_missing_market_data_is_a_line_of_its_own() -> None:
+    gap = DataGap(1, 1, 2, 5, 40, 9, "gone")
+    assert "9 records of gateway 2 from 40 on: gone" in people_line(gap)
+    assert orjson.loads(json_line(gap))["type"] == "data_gap"
+    began = DataGap(1, 1, 2, 5, 1, 0, "unanswered", 4, 70, None)
+    assert "gateway 2 began anew, ? records before and 0 after: unanswered" in people_line(began)
