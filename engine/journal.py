@@ -270,7 +270,7 @@ class Journal:
             JournalError: the journal cannot be read.
         """
         rows = await self._read(self._opened().newest_events(kind, limit))
-        return [orjson.loads(fields) for fields in rows]
+        return [fields for fields in map(_object_of, rows) if fields is not None]
 
     async def read_decisions(
         self, epoch: int, from_seq: int, limit: int
@@ -438,3 +438,12 @@ class Journal:
             self._fail(Cause.WRITE, f"cannot be pruned: {error}")
         self.counters["pruned"] = retention.pruned
         self.counters["freed_bytes"] = retention.freed_bytes
+
+
+def _object_of(text: str) -> dict[str, Any] | None:
+    """Return the JSON object in a text, None if a damaged row holds something else."""
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return found if isinstance(found, dict) else None

@@ -292,7 +292,16 @@ class JournalStore:
         """Return the newest signals from a place on, and the newest that expired in a restart."""
         signals = await self._reader.execute_fetchall(SELECT_DECISIONS, (epoch, from_seq, limit))
         expired = await self._reader.execute_fetchall(SELECT_EXPIRED, (RESTART_GATE, limit))
-        return [Decision(*row) for row in signals], [Decision(*row) for row in expired]
+        return self._decisions(signals), self._decisions(expired)
+
+    def _decisions(self, rows: Iterable[sqlite3.Row]) -> list[Decision]:
+        found = []
+        for row in rows:
+            if [type(value) for value in row] == [str, int, int, int]:
+                found.append(Decision(*row))
+            else:
+                self.damaged_rows += 1
+        return found
 
     async def close(self) -> None:
         """Close both connections and give up the lock."""

@@ -103,7 +103,7 @@ class Restart:
         self._recordings = recordings
         self._session = session
         self._began_ns = time.perf_counter_ns()
-        self._known_sessions: set[int] = set()
+        self._known_sessions: set[object] = set()
         self._pristine: PipelineState | None = None
         self._before: Callable[[], None] = _nothing
         self.identity = Identity(blueprint, self._pipeline)
@@ -271,7 +271,7 @@ class Restart:
         place = (0, 0) if snapshot is None else (snapshot.journal.epoch, snapshot.journal.next_seq)
         signals, expired = await self._journal.read_decisions(*place, MAX_DECISIONS)
         sessions = await self._journal.read_fields(RECORDING, MAX_SESSIONS)
-        self._known_sessions = {int(fields["session"]) for fields in sessions}
+        self._known_sessions = {fields.get("session") for fields in sessions}
         horizons = [
             (at.epoch, at.next_seq - 1, older.taken_ns) for older in left for at in older.streams
         ]

@@ -52,11 +52,14 @@ def told(
 
 @pytest.mark.slow
 @pytest.mark.timeout(120 + 20 * KILLS)
+@pytest.mark.parametrize("records", [True, False], ids=["recording", "resend alone"])
 def test_an_engine_killed_again_and_again_misses_nothing_and_repeats_nothing(
-    tmp_path: Path,
+    tmp_path: Path, *, records: bool
 ) -> None:
     random_ = random.Random(20240304)
     config = write_config(tmp_path)
+    if not records:
+        config.write_text(config.read_text().replace("record = ", "# record = "))
     journal = Journaled(tmp_path / "journal.db")
     took = []
     with Process("engine", config) as engine, Process("gateway", config) as gateway:
