@@ -198,10 +198,32 @@ def test_on_a_terminal_the_view_is_drawn_and_taken_away_again(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("victim", "other"), [("gateway", "engine"), ("engine", "gateway")])
-def test_a_child_that_dies_ends_the_run_and_its_last_words_are_shown(
+def test_a_child_that_dies_is_started_again_and_the_other_left_alone(
     tmp_path: Path, victim: str, other: str
 ) -> None:
     run = Run(tmp_path)
+    with run.started("--no-view") as process:
+        healthy_status(run.url)
+        before = children_of(process)
+        before[victim].kill()
+        wait_until(lambda: "starting it again" in run.said())
+        wait_until(lambda: children_of(process).get(victim, before[victim]) != before[victim])
+        assert first_signal(run.url)
+        assert healthy_status(run.url)
+        after = children_of(process)
+        assert after[other] == before[other]
+        process.terminate()
+        assert process.wait(STOP_S) == 0
+        assert gone([*before.values(), *after.values()])
+    assert f"{victim} was killed by signal 9; starting it again in 0.25 s" in run.said()
+
+
+@pytest.mark.parametrize(("victim", "other"), [("gateway", "engine"), ("engine", "gateway")])
+def test_a_child_that_dies_too_often_ends_the_run_and_its_last_words_are_shown(
+    tmp_path: Path, victim: str, other: str
+) -> None:
+    run = Run(tmp_path)
+    run.environment["HEQIS__SUPERVISION__MAX_RESTARTS"] = "0"
     with run.started("--no-view") as process:
         healthy_status(run.url)
         children = children_of(process)
@@ -225,7 +247,8 @@ def test_a_child_that_refuses_its_configuration_says_why(tmp_path: Path) -> None
     run = Run(tmp_path, CONFIG.replace("donchian_breakout", "donchian_outbreak"))
     with run.started("--no-view") as process:
         assert process.wait(START_S) == 2
-    assert "found 'donchian_outbreak'; rules are: " in run.said()
+    assert "found 'donchian_outbreak'; " in run.said()
+    assert "rules are: " in run.said()
     assert "Traceback" not in run.said()
 
 
