@@ -88,6 +88,7 @@ def test_keys_shown_behind_a_hash_are_good_as_well() -> None:
     ends = [next(i for i in range(at, len(lines)) if not lines[i]) for at in tables]
     inside = {i for at, end in zip(tables, ends, strict=True) for i in range(at, end)}
     exclusive = {"size", "strategy", "rulebook", "model", "confirm", "priority"}
+    exclusive |= {"keys", "server_key"}  # which go together
     for index, line in enumerate(lines):
         match = re.match(r"# ([a-z_]+) = \S", line)
         if match and index not in inside and match[1] not in exclusive:
