@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from engine.core.errors import FrameError, LogError
 from engine.core.records import INSTRUMENT, Instruments
-from feeds.burst import COUNTER_NAMES, BurstDecoder
+from feeds.burst import COUNTER_NAMES, BurstDecoder, Counter
 from feeds.codec import decode_frame
 from feeds.log_writer import LogWriter
 
 _log = logging.getLogger(__name__)
 _PLACES: Final = [i for i, name in enumerate(COUNTER_NAMES) if name.startswith("frame_")]
+_RECORDS: Final = [Counter.TICKS, Counter.BARS]
 _FAULTS: Final = slice(_PLACES[0], _PLACES[-1] + 1)
 Write = Callable[[], object]
 
@@ -42,6 +43,7 @@ class Recorder:
         self.failed = ""
         self._decoder = decoder
         self._bad = 0
+        self._begun = False
         self._writer = LogWriter(
             path, np.zeros(0, INSTRUMENT), epoch=epoch, rotate_bytes=rotate_bytes
         )
@@ -58,7 +60,11 @@ class Recorder:
         start: int,
         stop: int,
     ) -> None:
-        """Keep the messages [start, stop) that the decoder has just taken."""
+        """Keep the messages [start, stop) that the decoder has just taken.
+
+        The first records go to the operating system at once: an engine that is killed soon after
+        has left its place in the stream, and its next life goes on from there.
+        """
         if self.failed:
             return
         bad = self._bad_frames()
@@ -70,6 +76,9 @@ class Recorder:
             frame = view[at : at + int(lengths[index])]
             if not doubtful or _is_good(frame):
                 self.frames += self._try(lambda frame=frame: self._writer.append_frame(frame))  # type: ignore[misc]  # bound now
+        if not self._begun:
+            self.flush()
+            self._begun = bool(self._decoder.counters[_RECORDS].any())
 
     @property
     def place(self) -> tuple[str, int] | None:
