@@ -186,11 +186,11 @@ class Engine:
         if self._models is not None:
             # Sooner than strategies and stream, which are to see the last answers.
             stack.push_async_callback(self._models.stop)
-        self._start_tasks(stack)
         await self._regenerate(stack)
         await stack.enter_async_context(self._keeping)
         gc.collect()
         gc.freeze()
+        self._start_tasks(stack)
         await self._open_link(stack)
         self.ready_s = (time.perf_counter_ns() - self._made_ns) / NS_PER_S
         facts = {"epoch": epoch, "ready_s": self.ready_s, **self.restart.facts()}

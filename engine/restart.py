@@ -14,12 +14,11 @@ from typing import Any, Final
 
 from engine.composition import Blueprint, infer_at_once
 from engine.core.errors import FrameError, HeqisError, SnapshotError
-from engine.core.ports import Clock
 from engine.core.records import Instruments, Schema
 from engine.ingest import Ingest
 from engine.journal import Journal
-from engine.model_desk import WindowGatherer
-from engine.own_recording import Stretch, stretches_after, stretches_within
+from engine.model_desk import Asking, WindowGatherer
+from engine.own_recording import Stretch, sessions_in, stretches_after, stretches_within
 from engine.pipeline import PipelineState
 from engine.regenerate import Fate, Ledger, RegeneratingClock, RegeneratingSink
 from engine.sinks import LiveSink
@@ -245,7 +244,9 @@ class Restart:
             self._live_sink.on_expired,
         )
         live = judge.clock, judge.histograms
-        asked = None if desk is None else desk.use(*self._asking(clock))
+        asked = None
+        if desk is not None and self._has_past(snapshot):
+            asked = desk.use(await asyncio.to_thread(self._asking), clock)
         judge.sink, judge.clock, judge.histograms = self.sink, clock, StageHistograms()
         judge.was_let = ledger.knows
 
@@ -257,15 +258,24 @@ class Restart:
 
         self._before = leave
 
-    def _asking(self, clock: Clock) -> Any:
+    def _has_past(self, snapshot: Snapshot | None) -> bool:
+        """Whether there is anything to go through before the first live tick."""
+        if snapshot is not None or self._blueprint.config.engine.warm_up_resend:
+            return True
+        directory = self._recordings
+        return directory is not None and any(
+            one.epoch < self._session for one in sessions_in(directory)
+        )
+
+    def _asking(self) -> Asking:
         """Return what answers for the models meanwhile: the reference form, at once."""
         desk, kernel = self._pipeline.desk, self._pipeline.kernel
         assert desk is not None
         try:
-            return infer_at_once(self._blueprint, WindowGatherer(kernel, MAX_BATCH)), clock
+            return infer_at_once(self._blueprint, WindowGatherer(kernel, MAX_BATCH))
         except HeqisError as error:
             _log.warning("models answer as when live, for want of their reference: %s", error)
-            return desk.inference, clock
+            return desk.inference
 
     async def _read_ledger(self, snapshot: Snapshot | None, left: list[Snapshot]) -> Ledger:
         place = (0, 0) if snapshot is None else (snapshot.journal.epoch, snapshot.journal.next_seq)
