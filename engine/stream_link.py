@@ -6,6 +6,7 @@ has no room; ``tests/engine/test_stream_link.py`` pins what that takes for grant
 """
 
 import os
+import socket
 import struct
 from collections.abc import Callable
 from typing import Any, Final
@@ -20,6 +21,8 @@ _TEXT: Final = 0x81
 _SHORT: Final = struct.Struct("!BB")
 _MEDIUM: Final = struct.Struct("!BBH")
 _LONG: Final = struct.Struct("!BBQ")
+_RESET: Final = struct.pack("ii", 1, 0)
+"""For SO_LINGER: close at once, and keep nothing for the other side."""
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -97,6 +100,8 @@ class StreamConnection(ServerConnection):
         """Take what came, in its turn until the handshake is done; called by the transport."""
         if self.protocol.state is not State.CONNECTING:
             super().data_received(data)
+            if self.protocol.parser_exc is not None and not self.cut_off:
+                self._stop_reading()
             return
         self.transport.pause_reading()
         self.defer(lambda: self._take_handshake(data))
@@ -111,8 +116,12 @@ class StreamConnection(ServerConnection):
         self.defer(lambda: self._end(exc))
 
     def abort(self) -> None:
-        """End the connection by force."""
+        """End the connection by force, with a reset: what it has not read is thrown away here."""
         self.cut_off = True
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        if descriptor >= 0:
+            with socket.fromfd(descriptor, socket.AF_INET, socket.SOCK_STREAM) as same:
+                same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
 
     @property
@@ -132,6 +141,13 @@ class StreamConnection(ServerConnection):
         vars(self.protocol).pop("select_subprotocol", None)
         if self.protocol.parser_exc is not None:
             self.protocol.parser_exc.with_traceback(None)
+
+    def _stop_reading(self) -> None:
+        """Take no more of what is no message; the library would read on and throw it away."""
+        self.cut_off = True
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+        self.loop.call_later(self.close_timeout or 0.0, self.transport.abort)
 
     def _take_handshake(self, data: bytes) -> None:
         super().data_received(data)

@@ -1,11 +1,7 @@
-"""What is fuzzed: each parser of bytes from outside, as a function that lets only our errors pass.
-
-``python fuzz_targets.py NAME [libFuzzer options]`` fuzzes one with Atheris, guided by coverage.
-"""
+"""What is fuzzed: each parser of bytes from outside; a function lets only our errors pass."""
 
 import contextlib
 import os
-import sys
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -164,20 +160,3 @@ def seeds(name: str) -> list[bytes]:
                 b'{"type":"snapshot","sub":"","signals":[' + signal + b'],"more":false}',
             ]
     return [path.read_bytes() for path in sorted(CONFIGS.glob("*.toml"))]
-
-
-def main(arguments: list[str]) -> None:
-    """Fuzz a target with Atheris, from its seeds."""
-    import atheris  # type: ignore[import-untyped] # only where it is installed
-
-    name, *options = arguments
-    with tempfile.TemporaryDirectory() as corpus:
-        for number, seed in enumerate(seeds(name)):
-            (Path(corpus) / str(number)).write_bytes(seed)
-        atheris.instrument_all()
-        atheris.Setup([sys.argv[0], corpus, *options], TARGETS[name])
-        atheris.Fuzz()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

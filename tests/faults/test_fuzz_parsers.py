@@ -75,11 +75,11 @@ def test_a_parser_answers_many_more_inputs_with_a_declared_error(name: str) -> N
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="Atheris is not installed")
 @pytest.mark.parametrize("name", sorted(set(TARGETS) - {"burst"}))
-def test_a_parser_stands_a_fuzzer_that_is_guided_by_coverage(name: str) -> None:
+def test_a_parser_stands_a_fuzzer_that_is_guided_by_coverage(name: str, tmp_path: Path) -> None:
     runs = GUIDED_INPUTS.get(name, 200_000)
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "fuzz_targets.py"), name, f"-runs={runs}", "-seed=1",
-         "-max_len=2000", "-rss_limit_mb=2048", "-artifact_prefix=/dev/null/"],
+        [sys.executable, str(ROOT / "tests" / "fuzz_guided.py"), name, f"-runs={runs}", "-seed=1",
+         "-max_len=2000", "-rss_limit_mb=2048", f"-artifact_prefix={tmp_path}/"],
         env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -1,0 +1,106 @@
+"""A client that never reads is put out in time, and nobody else is served any later for it."""
+
+import asyncio
+import socket
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uvloop
+from raw_clients import UPGRADE, RawClient, Server, masked, stream_server
+
+RATE = 1_000.0
+SIGNALS = 200
+LISTENERS = 10
+DEAF = 5
+OUT_S = 2.0
+CHECK_S = 0.25
+"""Between two looks at who has stopped reading."""
+
+
+async def deaf_client(port: int) -> socket.socket:
+    """Subscribe to everything, and never read again."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(sock, ("127.0.0.1", port))
+    await loop.sock_sendall(sock, UPGRADE)
+    await loop.sock_recv(sock, 1024)
+    await loop.sock_sendall(sock, masked({"type": "subscribe", "from_seq": 1}))
+    return sock
+
+
+def is_out(sock: socket.socket) -> bool:
+    """Say whether the server has reset the connection, without reading from it."""
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+
+
+async def time_until_out(deaf: list[socket.socket], limit_s: float) -> float:
+    began = time.monotonic()
+    async with asyncio.timeout(limit_s):
+        while not all(map(is_out, deaf)):  # noqa: ASYNC110 - a reset is told to nobody
+            await asyncio.sleep(0.01)
+    return time.monotonic() - began
+
+
+def p99_ms(listeners: list[RawClient]) -> float:
+    """Return the p99 of the latencies since the last call, over all listeners."""
+    taken = [one.latencies_ns.copy() for one in listeners]
+    for one in listeners:
+        one.latencies_ns.clear()
+    return float(np.percentile(np.concatenate(taken), 99)) / 1e6
+
+
+async def listen(server: Server) -> list[RawClient]:
+    listeners = [RawClient(SIGNALS, SIGNALS, timed=True) for _ in range(LISTENERS)]
+    await asyncio.gather(*(one.follow(server.port) for one in listeners))
+    return listeners
+
+
+async def measure(server: Server, rounds: int) -> tuple[list[float], list[float], list[float]]:
+    """Return p99 without and with deaf clients, ms, and how long these stayed, s, a round each."""
+    quiet, noisy, stayed = [], [], []
+    listeners = await listen(server)
+    for _ in range(rounds):
+        p99_ms(listeners)
+        await asyncio.sleep(2.0)
+        quiet.append(p99_ms(listeners))
+        deaf = [await deaf_client(server.port) for _ in range(DEAF)]
+        stayed.append(await time_until_out(deaf, 20.0))
+        noisy.append(p99_ms(listeners))
+        for sock in deaf:
+            sock.close()
+    assert [one.breaks for one in listeners] == [0] * LISTENERS
+    await asyncio.gather(*(one.close() for one in listeners))
+    return quiet, noisy, stayed
+
+
+def run_rounds(tmp_path: Path, rounds: int) -> tuple[list[float], list[float], list[float]]:
+    async def main() -> tuple[list[float], list[float], list[float]]:
+        async with stream_server(tmp_path / "journal.db", SIGNALS, RATE) as server:
+            measured = await measure(server, rounds)
+            counters = (await server.stop())["counters"]
+            assert counters["evicted_stalled"] + counters["evicted_slow"] == DEAF * rounds
+            return measured
+
+    return uvloop.run(main())
+
+
+def test_clients_that_never_read_are_out_in_time_and_others_miss_nothing(tmp_path: Path) -> None:
+    _, _, stayed = run_rounds(tmp_path, 1)
+    assert stayed[0] < OUT_S + 2 * CHECK_S + 1.0  # until the kernel's buffers are full
+
+
+@pytest.mark.slow
+def test_clients_that_never_read_cost_the_others_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quiet, noisy, stayed = run_rounds(tmp_path, 8)
+    before, during = statistics.median(quiet), statistics.median(noisy)
+    with capsys.disabled():
+        print(f"\n{DEAF} deaf clients: p99 of {LISTENERS} others {before:.2f} ms without and "  # noqa: T201
+              f"{during:.2f} ms with them; out after {max(stayed):.2f} s", end="")  # fmt: skip
+    assert during <= 1.10 * before
