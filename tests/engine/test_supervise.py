@@ -237,18 +237,20 @@ def test_a_child_without_signs_of_life_is_aborted_and_started_again(tmp_path: Pa
         "hang()\n"
     )
 
-    async def run() -> float:
+    async def run() -> None:
         child = make_child(tmp_path, program, watching=Watching(400 * MS))
         async with Supervisor([child], QUICK, said.append).running() as supervisor:
             watching = asyncio.create_task(supervisor.watch())
             async with asyncio.timeout(20):
                 while not said:  # noqa: ASYNC110 - the supervisor tells by a call
                     await asyncio.sleep(0.01)
-            words = child.tail()
+            async with asyncio.timeout(20):
+                while not child.file.before.exists():  # noqa: ASYNC110 - a file tells nobody
+                    await asyncio.sleep(0.01)
+            words = child.file.before.read_text()
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
         assert "in hang" in words
-        return 0.0
 
     asyncio.run(run())
     assert said[0].startswith("child gave no sign of life for 0.")
