@@ -5,11 +5,13 @@ import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 
 from engine.journal_alarm import DiskState
+from engine.journal_store import lock_file
 
 MS: Final = 1_000_000
 _ROOMY: Final = 1 << 40
@@ -29,6 +31,7 @@ class Disk:
         self.slow_ns = 0
         self.refused = 0
         self.connections: list[Connection] = []
+        self.locks: list[int] = []
 
     def connect(self, database: str | Path, **kwargs: Any) -> "Opening":
         """Stand for ``aiosqlite.connect``."""
@@ -56,12 +59,22 @@ class Disk:
         """Stand for ``engine.journal_store.disk_state``."""
         return DiskState(0 if self.refuses == errno.ENOSPC else _ROOMY, same_file=True)
 
+    def lock_file(self, path: Path) -> int:
+        """Stand for ``engine.journal_store.lock_file``."""
+        self.locks.append(lock_file(path))
+        return self.locks[-1]
+
     def forget_uncommitted(self) -> None:
         """Do what the kernel does with a killed process's open files."""
         for connection in self.connections:
             connection.raw.rollback()  # else a statement that nobody ended keeps the lock
             connection.raw.close()
         self.connections.clear()
+        for descriptor in self.locks:
+            with suppress(OSError):
+                if os.readlink(f"/proc/self/fd/{descriptor}").endswith(".lock"):
+                    os.close(descriptor)
+        self.locks.clear()
 
 
 class Opening:

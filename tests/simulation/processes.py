@@ -233,6 +233,7 @@ def simulated_edges(network: Network, disk: Disk, watcher: Watcher) -> Iterator[
         "latency.stall.StageHistograms": shared_histograms,
         "engine.composition.Kernel": _kernel,
         "engine.journal_store.aiosqlite.connect": disk.connect,
+        "engine.journal_store.lock_file": disk.lock_file,
         "engine.journal.disk_state": disk.state,
         "engine.budgets.rss_bytes": lambda: 1 << 28,
         "engine.budgets.available_bytes": lambda: 1 << 33,
@@ -270,10 +271,6 @@ def abandon_engine(engine: Engine) -> None:
     recorder = getattr(engine, "ingest", None) and engine.ingest.recorder
     if recorder is not None:
         _shut(recorder._writer)
-    store = getattr(engine, "journal", None) and engine.journal._store
-    if store is not None:
-        os.close(store._lock)
-        store._lock = os.open(os.devnull, os.O_RDONLY)
 
 
 def _shut(writer: Any) -> None:
