@@ -90,7 +90,11 @@ class RawClient(asyncio.Protocol):
         at = 0
         while (end_at := self._frame_end(at)) is not None:
             start, stop = end_at
-            self._take(self._buffer[start:stop])
+            if self._buffer[at] & 0x0F == Opcode.PING:
+                pong = Frame(Opcode.PONG, self._buffer[start:stop])
+                self.transport.write(pong.serialize(mask=True, extensions=[]))
+            else:
+                self._take(self._buffer[start:stop])
             at = stop
         self._buffer = self._buffer[at:]
 

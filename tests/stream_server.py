@@ -20,7 +20,10 @@ from engine.journal import Journal
 from engine.stream import SignalStream
 from engine.stream_config import JournalConfig, StreamConfig
 
-STREAM = {"port": 0, "ring_signals": 2048, "max_connections": 1024}
+STREAM = {
+    "port": 0, "ring_signals": 2048, "max_connections": 1024,
+    "handshakes_per_s": 1e6,  # a crowd has many addresses, and here it has one
+}  # fmt: skip
 TICK_S = 0.001
 
 

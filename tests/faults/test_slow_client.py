@@ -11,9 +11,9 @@ import pytest
 import uvloop
 from raw_clients import UPGRADE, RawClient, Server, masked, stream_server
 
-RATE = 1_000.0
-SIGNALS = 200
-LISTENERS = 10
+RATE = 300.0
+SIGNALS = 2_000
+LISTENERS = 5
 DEAF = 5
 OUT_S = 2.0
 TCP_CLOSE = 7
