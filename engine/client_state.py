@@ -109,6 +109,8 @@ class ClientState:
     stats: ClientStats = field(default_factory=ClientStats)
     _server_epoch: int = 0
     _prev: int = 0
+    _subscribed: bool = False
+    """On this connection: a heartbeat before that knows nothing of the place."""
     _gap: GapMessage | None = None
     _snapshot: list[Signal] = field(default_factory=list)
 
@@ -116,6 +118,7 @@ class ClientState:
         """Return the message that begins, or resumes, the subscription on a new connection."""
         self._prev = 0
         self._gap = None
+        self._subscribed = False
         self._snapshot.clear()
         if self.position is None or "signals" not in self.wish.topics:
             return self.wish
@@ -151,11 +154,13 @@ class ClientState:
         match message:
             case Heartbeat():
                 self.stats.heartbeats += 1
-                if message.epoch == self.epoch and self.position is not None:
+                counts = self._subscribed and message.epoch == self.epoch
+                if counts and self.position is not None:
                     self.position = max(self.position, message.sent_seq)
             case Welcome():
                 self._greet(message)
             case Subscribed():
+                self._subscribed = True
                 if self.position is None:
                     self.position = message.next_seq - 1
                 if self.epoch is None:

@@ -317,6 +317,8 @@ class StreamCore:
         return behind and subscription.on_slow == "disconnect" and subscription.too_slow(self.ring)
 
     def _sent_seq(self, session: Session) -> int:
+        if not session.subscriptions:  # its wish, and its place, may be on their way
+            return 0
         behind = [
             subscription.position
             for subscription in session.subscriptions.values()

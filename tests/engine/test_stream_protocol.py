@@ -7,7 +7,16 @@ from stream_fakes import INSTRUMENTS, Bench, BenchClient, FakeLink, entries, mak
 
 from engine.client_state import ClientState, Gap
 from engine.core.errors import StreamError
-from engine.stream_messages import DataGap, GapReason, SignalMessage, Subscribe, decode_server
+from engine.core.signals import Signal
+from engine.stream_messages import (
+    DataGap,
+    GapReason,
+    Heartbeat,
+    SignalMessage,
+    Subscribe,
+    decode_server,
+    encode,
+)
 from engine.stream_ring import SignalRing, make_entry
 from engine.stream_session import StallMeter, TokenBucket
 from engine.stream_subscription import SignalFilter
@@ -328,6 +337,24 @@ def test_a_heartbeat_says_how_far_a_client_was_served() -> None:
         "sent_seq": 2,
         "ts": 124,
     }
+
+
+@pytest.mark.parametrize("sent_seq", [0, 5])
+def test_a_heartbeat_before_a_resuming_client_is_subscribed_moves_no_place(sent_seq: int) -> None:
+    bench = Bench()
+    bench.publish(5)
+    state, link = ClientState(EVERYTHING, position=2, epoch=5), FakeLink()
+    session = bench.core.connect(link, bench.now_ns)
+    wish = encode(state.subscribe())
+    bench.core.heartbeat(7)
+    *_, told = link.messages()
+    assert told["sent_seq"] == 0
+    state.receive(encode(Heartbeat(5, 5, sent_seq, 7)))
+    bench.core.receive(session, wish, bench.now_ns, 0)
+    bench.settle()
+    items = [item for message in link.take() for item in state.receive(message)]
+    assert [item.seq for item in items if isinstance(item, Signal)] == [3, 4, 5]
+    assert state.stats.duplicates == state.stats.chain_breaks == 0
 
 
 def test_status_goes_to_those_who_asked_and_have_room() -> None:
