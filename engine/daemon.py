@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import signal
 import time
@@ -23,6 +22,7 @@ from engine.link_recovery import LinkRecovery
 from engine.model_control import ModelControl
 from engine.notify import Notifier
 from engine.own_recording import next_session
+from engine.process import keep_collections_short
 from engine.recorder import Recorder
 from engine.recovery_timer import RecoveryTimer
 from engine.rehearsal import Rehearsal
@@ -188,8 +188,7 @@ class Engine:
             stack.push_async_callback(self._models.stop)
         await self._regenerate(stack)
         await stack.enter_async_context(self._keeping)
-        gc.collect()
-        gc.freeze()
+        keep_collections_short()
         self._start_tasks(stack)
         await self._open_link(stack)
         self.ready_s = (time.perf_counter_ns() - self._made_ns) / NS_PER_S

@@ -6,7 +6,6 @@ says what it measured.
 """
 
 import asyncio
-import gc
 import resource
 import sys
 import time
@@ -17,6 +16,7 @@ import uvloop
 from stream_fakes import make_signal
 
 from engine.journal import Journal
+from engine.process import keep_collections_short
 from engine.stream import SignalStream
 from engine.stream_config import JournalConfig, StreamConfig
 
@@ -99,8 +99,7 @@ async def main(path: Path, signals: int, rate: float) -> None:
         await journal.flush()
         stream = SignalStream(config, epoch=journal.epoch, next_seq=journal.next_seq, store=journal)
         async with stream:
-            gc.collect()
-            gc.freeze()  # as the engine does
+            keep_collections_short()
             say({"port": stream.port, "epoch": journal.epoch})
             turns = Turns()
             work = [asyncio.create_task(turns.run())]
