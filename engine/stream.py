@@ -238,7 +238,7 @@ class SignalStream:
         )
 
     def _prepare(self, connection: StreamConnection) -> None:
-        connection.on_failed = lambda: self._count_failed(connection)
+        connection.on_failed = self._count_failed
         connection.defer = self._turns.add
 
     def _count_failed(self, connection: StreamConnection) -> None:
@@ -254,8 +254,8 @@ class SignalStream:
         now_ns = time.monotonic_ns()
         connection.on_shut = lambda code, reason: self._shut(connection, code, reason)
         session = self._core.connect(connection, now_ns, connection.grant)
-        if connection.on_known is not None:
-            connection.on_known()
+        if connection.knock is not None:
+            connection.knock.known()
         connection.on_room = lambda: self._core.resume(session)
         self._connections[session] = (connection, StallMeter(now_ns))
         try:

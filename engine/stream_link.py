@@ -9,7 +9,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from websockets.asyncio.server import ServerConnection
 from websockets.protocol import State
@@ -39,6 +39,18 @@ def _at_once(work: Callable[[], None]) -> None:
     work()
 
 
+class Knock(Protocol):
+    """What let the connection in."""
+
+    def known(self) -> None:
+        """Take note that the client has said who it is."""
+        ...
+
+    def lost(self) -> None:
+        """Take note that the connection has ended."""
+        ...
+
+
 class StreamConnection(ServerConnection):
     """A server connection that is the stream protocol's ``Link``.
 
@@ -50,8 +62,7 @@ class StreamConnection(ServerConnection):
         on_room: Called when ``paused`` ends.
         on_shut: Called with code and reason to close the connection.
         on_failed: Called when what came was no WebSocket handshake and no request we answer.
-        on_known: To be called when the client has said who it is.
-        on_lost: Called when the connection has ended.
+        knock: To be told when the client has said who it is, and when it is gone.
         grant: What the client may do.
         defer: Has work done in its turn: a handshake and an end are dear, and come in crowds.
         cut_off: Whether it was ended by force.
@@ -63,9 +74,8 @@ class StreamConnection(ServerConnection):
         self._descriptor = -1
         self.on_room: Callable[[], None] | None = None
         self.on_shut: Callable[[int, str], None] | None = None
-        self.on_failed: Callable[[], None] | None = None
-        self.on_known: Callable[[], None] | None = None
-        self.on_lost: Callable[[], None] | None = None
+        self.on_failed: Callable[[StreamConnection], None] | None = None
+        self.knock: Knock | None = None
         self.grant = OPEN
         self.defer: Callable[[Callable[[], None]], None] = _at_once
         self.cut_off = False
@@ -111,8 +121,8 @@ class StreamConnection(ServerConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end, in its turn; called by the transport."""
-        if self.on_lost is not None:
-            self.on_lost()
+        if self.knock is not None:
+            self.knock.lost()
         self.defer(lambda: self._end(exc))
 
     def abort(self) -> None:
@@ -135,7 +145,7 @@ class StreamConnection(ServerConnection):
         Five hundred ended connections are a garbage collection of 70 ms on the loop otherwise.
         The library makes another such reference after the connection is lost.
         """
-        self.on_room = self.on_shut = self.on_failed = None
+        self.on_room = self.on_shut = self.on_failed = self.knock = None
         self.defer = _at_once
         self.protocol.parser.close()
         vars(self.protocol).pop("select_subprotocol", None)
@@ -157,7 +167,7 @@ class StreamConnection(ServerConnection):
     def _end(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         if self.protocol.handshake_exc is not None and self.on_failed is not None:
-            self.on_failed()
+            self.on_failed(self)
         self.release()
 
     def _write(self, frames: bytes) -> None:

@@ -12,20 +12,29 @@ from engine.stream_admission import Admission, source_of
 from engine.stream_link import StreamConnection
 
 _log = logging.getLogger(__name__)
-_ACCEPTED_A_TURN: Final = 8
+_ACCEPTED_A_TURN: Final = 4
 _RETRY_S: Final = 0.1
 """After the system would not accept: no descriptors, or no memory."""
 
 
 class Knock:
-    """A connection that was let in to say who it is."""
+    """A connection that was let in to say who it is; belongs to a ``StreamListener``."""
 
-    __slots__ = ("_socket", "ended", "source")
+    __slots__ = ("_listener", "_socket", "ended", "source")
 
-    def __init__(self, sock: socket.socket, source: str) -> None:
+    def __init__(self, sock: socket.socket, source: str, listener: "StreamListener") -> None:
         self._socket = sock
+        self._listener = listener
         self.source = source
         self.ended = False
+
+    def known(self) -> None:
+        """Let it stay as long as it likes: it said who it is."""
+        self._listener.admit(self)
+
+    def lost(self) -> None:
+        """Count its end."""
+        self._listener.forget(self)
 
     def cut(self) -> None:
         """End it, in whatever state it is."""
@@ -135,7 +144,7 @@ class StreamListener:
             self._counters[refusal] += 1
             sock.close()
             return
-        knock = Knock(sock, source)
+        knock = Knock(sock, source, self)
         self._admission.opened(source)
         self._knocks[knock] = None
         if len(self._knocks) > self._admission.limits.handshaking:
@@ -160,20 +169,19 @@ class StreamListener:
             )
         except OSError:  # TLS errors and timeouts are such
             self._counters["handshakes_failed"] += 1
-            self._forget(knock)
+            self.forget(knock)
             sock.close()
 
     def _begin(self, knock: Knock) -> StreamConnection:
         connection = self._make()
-        connection.on_known = lambda: self._admit(knock)
-        connection.on_lost = lambda: self._forget(knock)
+        connection.knock = knock
         return connection
 
-    def _admit(self, knock: Knock) -> None:
-        """Let a connection stay as long as it likes: it said who it is."""
+    def admit(self, knock: Knock) -> None:
+        """Let a connection stay as long as it likes."""
         self._knocks.pop(knock, None)
 
-    def _forget(self, knock: Knock) -> None:
+    def forget(self, knock: Knock) -> None:
         """Count the end of a connection, once."""
         if not knock.ended:
             knock.ended = True

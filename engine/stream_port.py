@@ -50,6 +50,9 @@ async def open_port(
         StreamError: the port cannot be listened on.
     """
     listening = _bind(config)
+    # Shared by all connections: what each has of its own, the garbage collector has to look at.
+    origins = [None, *(Origin(origin) for origin in config.allowed_origins)]
+    subprotocols = [Subprotocol(SUBPROTOCOL)]
     times = {
         "ping_interval": config.ping_interval / NS_PER_S,
         "ping_timeout": config.ping_timeout / NS_PER_S,
@@ -66,8 +69,15 @@ async def open_port(
     )
 
     def make() -> StreamConnection:
+        protocol = ServerProtocol(
+            origins=origins,
+            subprotocols=subprotocols,
+            select_subprotocol=_select,
+            max_size=config.max_message_bytes,
+            logger=LOGGER,
+        )
         connection = StreamConnection(
-            _protocol(config), server, write_limit=config.send_buffer_bytes, **times
+            protocol, server, write_limit=config.send_buffer_bytes, **times
         )
         prepare(connection)
         return connection
@@ -90,17 +100,6 @@ def _bind(config: StreamConfig) -> socket.socket:
         raise StreamError(f"cannot listen on {where}: {error.strerror}") from error
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, config.socket_buffer_bytes)
     return listening
-
-
-def _protocol(config: StreamConfig) -> ServerProtocol:
-    """Return the library's protocol of one connection; no extensions, so no compression."""
-    return ServerProtocol(
-        origins=[None, *(Origin(origin) for origin in config.allowed_origins)],
-        subprotocols=[Subprotocol(SUBPROTOCOL)],
-        select_subprotocol=_select,
-        max_size=config.max_message_bytes,
-        logger=LOGGER,
-    )
 
 
 def _select(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:

@@ -35,7 +35,7 @@ class Connection(StreamConnection):
         self.ended = False
         self.handed_bytes = 0
         self.paused = False
-        self.on_room = self.on_shut = self.on_failed = self.on_known = self.on_lost = None
+        self.on_room = self.on_shut = self.on_failed = self.knock = None
         self.grant = OPEN
         self.cut_off = False
         self.transport: Any = SimpleNamespace(is_closing=lambda: self.ended, abort=self.end)
