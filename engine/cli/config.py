@@ -113,13 +113,14 @@ def _facts(blueprint: "Blueprint", files: list[Path]) -> dict[str, Any]:
         }
         for entry, strategy in blueprint.python
     ]
+    scheme = "ws" if config.stream.tls is None else "wss"
     return {
         "files": [str(file) for file in files],
         "plugins": [str(path) for path in config.plugins],
         "source": config.gateway.source.kind,
         "outputs": list(config.gateway.outputs),
         "data": config.link.data,
-        "stream": f"ws://{config.stream.host}:{config.stream.port}",
+        "stream": f"{scheme}://{config.stream.host}:{config.stream.port}",
         "journal": str(config.journal.path),
         "bars": [bar.name for bar in plan.bars],
         "indicators": len(plan.indicators),
