@@ -282,6 +282,15 @@ class Journal:
         """
         return await self._read(self._opened().decisions(epoch, from_seq, limit))
 
+    async def is_whole_from(self, epoch: int, seq: int) -> bool:
+        """Return whether every signal journaled from a place on is still kept.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        oldest = await self._read(self._opened().oldest())
+        return oldest is None or oldest <= (epoch, seq) or oldest[1] == 1
+
     async def has(self, epoch: int, seq: int) -> bool:
         """Return whether a signal is committed.
 

@@ -210,6 +210,12 @@ class JournalStore:
         oldest, newest = next(iter(rows))
         return oldest, newest
 
+    async def oldest(self) -> tuple[int, int] | None:
+        """Return epoch and sequence number of the oldest signal kept; None if there is none."""
+        query = "SELECT epoch, seq FROM signals ORDER BY epoch, seq LIMIT 1"
+        rows = await self._reader.execute_fetchall(query)
+        return next(((int(epoch), int(seq)) for epoch, seq in rows), None)
+
     async def knows(self, signal_id: str) -> bool:
         """Return whether a signal with this id is committed."""
         query = "SELECT EXISTS (SELECT 1 FROM signals WHERE id = ?)"

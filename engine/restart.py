@@ -285,7 +285,9 @@ class Restart:
         horizons = [
             (at.epoch, at.next_seq - 1, older.taken_ns) for older in left for at in older.streams
         ]
-        return Ledger([*signals, *expired], horizons, cut=len(signals) >= MAX_DECISIONS)
+        whole = await self._journal.is_whole_from(*place)
+        cut = len(signals) >= MAX_DECISIONS or not whole
+        return Ledger([*signals, *expired], horizons, cut=cut)
 
     def _stretches(self, snapshot: Snapshot | None) -> Iterator[Stretch]:
         if self._recordings is None:

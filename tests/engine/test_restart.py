@@ -415,3 +415,27 @@ def test_late_signals_say_so_and_how_late(tmp_path: Path) -> None:
         await life.stop()
 
     run(scene, tmp_path)
+
+
+def test_what_the_journal_no_longer_keeps_is_not_published_once_more(tmp_path: Path) -> None:
+    async def scene(directory: Path) -> None:
+        market = make_market(2_000)
+        life = await lived(directory / "first", market, 2_000)
+        await life.journal.flush()
+        assert life.recorder is not None
+        life.recorder.flush()
+        store, made = life.journal._store, life.journal.next_seq - 1
+        assert store is not None
+        assert await life.journal.is_whole_from(0, 0)
+        await store.remove_oldest("signals", made - 5, None)
+        assert not await life.journal.is_whole_from(0, 0)
+        assert await life.journal.is_whole_from(life.journal.epoch, made - 4)
+        await life.die(directory / "second")
+        life = Life(directory / "second", market)
+        await life.open()
+        counts = life.restart.sink.counts
+        assert (counts["recognised"], counts["late"], counts["expired"]) == (5, 0, 0)
+        assert counts["untold"] == made - 5
+        await life.stop()
+
+    run(scene, tmp_path)
