@@ -29,7 +29,19 @@ DATA_SILENCE_NS: Final = 5_000_000_000
 
 
 class StatusBoard:
-    """Reads everybody's counters; owned by the loop thread. Changes nothing of theirs."""
+    """Reads everybody's counters; owned by the loop thread. Changes nothing of theirs.
+
+    Args:
+        ingest: The duty cycle.
+        sink: Takes signals, refusals and events.
+        journal: Keeps them.
+        stream: Sends signals to clients.
+        histograms: The stages.
+        watch: How late the loop's turns are.
+        latency_log: Writes the stages down.
+        models: Models at work; None without models.
+        failures: Gets a text for each background task that ends by itself.
+    """
 
     def __init__(
         self,
@@ -42,6 +54,7 @@ class StatusBoard:
         watch: LoopWatch,
         latency_log: LatencyLog,
         models: ModelControl | None = None,
+        failures: list[str] | None = None,
     ) -> None:
         self._ingest = ingest
         self._sink = sink
@@ -51,7 +64,7 @@ class StatusBoard:
         self._watch = watch
         self._latency_log = latency_log
         self._models = models
-        self.failures: list[str] = []
+        self.failures = [] if failures is None else failures
         """Background tasks that ended by themselves, each with its error."""
         self._process = psutil.Process(os.getpid())
         self._started_ns = time.perf_counter_ns()

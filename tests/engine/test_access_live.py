@@ -58,7 +58,7 @@ def test_ticks_over_curve_signals_over_tls_and_commands_with_names(tmp_path: Pat
             assert status["peers"]["accepted"] == 1
             assert gateway.status()["strangers"]["accepted"] == 1
             stores.engine.revoke("gateway")
-            await wait_until(lambda: engine.receiver is not None and not engine.receiver.peers)
+            await wait_until(lambda: not engine.link.receiver.peers)
             gateway.stop()
             await sending
 

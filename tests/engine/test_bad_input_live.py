@@ -226,16 +226,16 @@ def test_no_signal_comes_of_a_crossed_book_until_it_is_uncrossed(tmp_path: Path)
 
 def test_messages_of_any_length_from_a_stranger_cost_no_tick(tmp_path: Path) -> None:
     async def scene(engine: Engine, feed: HandFeed) -> None:
-        assert engine.receiver is not None
+        assert engine.link.receiver.endpoint
         with zmq.Context() as context, context.socket(zmq.PUSH) as stranger:
             stranger.linger = 0
-            stranger.connect(engine.receiver.endpoint)
+            stranger.connect(engine.link.receiver.endpoint)
             for size in (3, 64, MAX_FRAME_BYTES):
                 await asyncio.to_thread(stranger.send, random.Random(size).randbytes(size))
             await wait_until(lambda: sum(counted(engine, "frame_").values()) == 3)
             await asyncio.to_thread(stranger.send, bytes(MAX_FRAME_BYTES + 1))
             await asyncio.to_thread(stranger.send, bytes(20_000_000))
-            dropped = engine.receiver
+            dropped = engine.link.receiver
             await wait_until(lambda: dropped.disconnections > 0)
             await assert_unharmed(engine, feed)
         assert sum(counted(engine, "frame_").values()) == 3

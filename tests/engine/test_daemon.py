@@ -120,11 +120,11 @@ def test_an_operator_halts_over_the_stream_and_it_is_journaled(tmp_path: Path) -
 
 def test_the_kill_switch_outlives_the_engine(tmp_path: Path) -> None:
     async def halt(engine: Engine, gateway: Gateway) -> None:
-        engine.set_state(RiskState.HALTED, "test")
+        engine.desk.set_state(RiskState.HALTED, "test")
 
     async def look(engine: Engine, gateway: Gateway) -> None:
         assert engine.ingest.pipeline.gate.state is RiskState.HALTED
-        engine.set_state(RiskState.ACTIVE, "test")
+        engine.desk.set_state(RiskState.ACTIVE, "test")
 
     async def look_again(engine: Engine, gateway: Gateway) -> None:
         assert engine.ingest.pipeline.gate.state is RiskState.ACTIVE
@@ -146,7 +146,7 @@ def test_a_web_page_is_refused_unless_it_is_listed(tmp_path: Path) -> None:
 
 def test_a_halted_engine_lets_nothing_through_and_says_so(tmp_path: Path) -> None:
     async def scene(engine: Engine, gateway: Gateway) -> None:
-        engine.set_state(RiskState.HALTED, "test")
+        engine.desk.set_state(RiskState.HALTED, "test")
         before = engine.ingest.pipeline.signals
         refusals = engine.ingest.pipeline.gate.refusals
         await wait_until(lambda: sum(refusals.values()) > 5)
@@ -195,8 +195,8 @@ def test_garbage_on_the_data_port_is_counted_and_costs_no_tick(tmp_path: Path) -
         context = zmq.Context()
         stranger = context.socket(zmq.PUSH)
         stranger.setsockopt(zmq.LINGER, 0)
-        assert engine.receiver is not None
-        stranger.connect(engine.receiver.endpoint)
+        assert engine.link.receiver.endpoint
+        stranger.connect(engine.link.receiver.endpoint)
         for message in (b"", b"x", b"HEQ1" + bytes(60), bytes(range(256)) * 8):
             await asyncio.to_thread(stranger.send, message)
         counted = engine.ingest.decoder.count_by_name

@@ -71,7 +71,7 @@ def test_a_gateway_that_says_goodbye_is_lost_by_decision(tmp_path: Path) -> None
 
 def test_an_engine_that_parts_is_not_missed(tmp_path: Path) -> None:
     async def scene(engine: Engine, gateway: Gateway) -> None:
-        await engine.part(returns=False)
+        await engine.link.control.leave(returns=False)
         await wait_until(lambda: gateway.status()["guard"]["peers"] == {})
 
     live(tmp_path, scene)
@@ -81,7 +81,7 @@ def test_an_engine_that_parts_is_not_missed(tmp_path: Path) -> None:
 
 def test_an_engine_that_means_to_be_back_is_missed(tmp_path: Path) -> None:
     async def scene(engine: Engine, gateway: Gateway) -> None:
-        await engine.part(returns=True)
+        await engine.link.control.leave(returns=True)
         assert engine.board.control is not None
         await engine.board.control.__aexit__(None, None, None)
         await wait_until(lambda: gateway.status()["guard"]["losses"] == 1)

@@ -86,9 +86,9 @@ def test_an_engine_that_stops_receiving_for_want_of_room_goes_on(tmp_path: Path)
     async def main() -> None:
         async with feed, Engine(blueprint) as engine, asyncio.timeout(60):
             await takes(engine, 40, lambda: feed.send_good(40))
-            engine._pause_receiver(True)
+            engine.link.pause(stop=True)
             await feed.send_good(400)
-            engine._pause_receiver(False)
+            engine.link.pause(stop=False)
             await wait_until(lambda: engine.ingest.pipeline.ticks == 440)
 
     uvloop.run(main())

@@ -29,6 +29,7 @@ from simulation.virtual_loop import START_NS, Life, VirtualLoop, virtual_time
 from engine.composition import Blueprint
 from engine.core.errors import HeqisError
 from engine.daemon import Engine
+from engine.link_recovery import LinkRecovery
 from engine.stream_messages import OnSlow, Subscribe
 from feeds.gateway import Gateway
 from feeds.recovery import GONE
@@ -365,14 +366,15 @@ class World:
     def unsettled(self) -> list[str]:
         """Return what is still on its way."""
         engine, gateway = self.engine, self.gateway
-        if engine is None or gateway is None or not hasattr(engine, "recovery"):
+        recovery = recovery_of(engine)
+        if engine is None or gateway is None or recovery is None:
             return ["a process is missing"]
         found = []
         place = self.checks.taken.place
         newest = max(self.checks.published, default=None)
         if place is None or newest is None or place[0] != newest[0] or place[1] + 40 < newest[1]:
             found.append(f"the engine is at {place}, the gateway at {newest}")
-        if engine.recovery.holding:
+        if recovery.holding:
             found.append("the stream is held")
         if not engine.restart.live:
             found.append("the engine has not caught up")
@@ -401,9 +403,10 @@ class World:
         if gateway is not None:
             ring, config = gateway._ring, self.blueprint.config.gateway
             require(len(ring) <= config.ring_frames, f"{len(ring)} frames in the ring")
-        if engine is None or not hasattr(engine, "recovery"):
+        recovery = recovery_of(engine)
+        if engine is None or recovery is None:
             return
-        hold = engine.recovery._hold
+        hold = recovery._hold
         most = self.scenario.hold_bytes + self.network.largest_burst
         require(hold.held_bytes <= most, f"{hold.held_bytes} bytes held, {most} allowed")
         journal = engine.journal
@@ -413,6 +416,11 @@ class World:
         require(engine.ingest.faults == 0, f"the duty cycle failed {engine.ingest.faults} times")
         if engine.board.failures:
             raise InvariantError(f"a task failed: {engine.board.failures}")
+
+
+def recovery_of(engine: Engine | None) -> LinkRecovery | None:
+    """Return an engine's recovery; None before its link is open."""
+    return getattr(getattr(engine, "link", None), "recovery", None)
 
 
 def committed_ids(directory: Path) -> set[str]:
