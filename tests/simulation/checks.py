@@ -16,6 +16,7 @@ from simulation.processes import Watcher
 
 from engine.core.records import TICK, TickKind, Ticks
 from engine.core.signals import Refusal, Signal
+from engine.judge import MODEL_GATE
 from feeds.sequencer import Sequenced
 
 GAP: Final = int(TickKind.GAP)
@@ -86,6 +87,8 @@ class Checks(Watcher):
         self.ids: dict[str, tuple[int, int]] = {}
         self.committed: set[str] = set()
         self.decided: dict[str, tuple[int, int]] = {}
+        self.unscored: set[str] = set()
+        """Refused for want of a score: with one they might not have been proposed at all."""
         self.events: Counter[str] = Counter()
         self.halted = False
         self.remembers = True
@@ -195,6 +198,8 @@ class Checks(Watcher):
 
     def on_refusal(self, refusal: Refusal) -> None:
         self.decided[refusal.id] = refusal.tick_epoch, refusal.tick_seq
+        if refusal.gate == MODEL_GATE:
+            self.unscored.add(refusal.id)
 
     # What clients are given
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from simulation.checks import Record, require
+from simulation.devices import AtOnce
 from simulation.market import instruments
 from simulation.processes import shared_histograms
 
@@ -47,7 +48,7 @@ def _assert_decisions(world: "World") -> None:
     require(not missing, f"never decided: {sorted(ids[one] for one in missing)[:3]}")
     known = {place for life in checks.lives for place in life.bodies} <= places
     if known:
-        further = checks.decided.keys() - ids.keys()
+        further = checks.decided.keys() - ids.keys() - checks.unscored
         require(not further, f"out of nothing: {[checks.decided[one] for one in further][:3]}")
         if world.scenario.lax:
             others = checks.ids.keys() - signals
@@ -83,6 +84,7 @@ def _undisturbed(
         sink=sink,
         clock=TickClock(),
         histograms=shared_histograms(),
+        infer=AtOnce,
     )
     pipeline.define(instruments())
     pipeline.host.start()
@@ -117,6 +119,8 @@ def _assert_journal(world: "World") -> None:
     """Every row is a signal that was sent, at its place; no id is there twice, none is missing."""
     checks, engine = world.checks, world.engine
     assert engine is not None
+    desk = engine.ingest.pipeline.desk
+    require(desk is None or not desk.waiting, "scores are awaited, and nothing is under way")
     connection = sqlite3.connect(world.directory / "journal.db")
     rows = connection.execute("SELECT epoch, seq, id FROM signals ORDER BY epoch, seq").fetchall()
     connection.close()

@@ -19,6 +19,8 @@ from feeds.control_messages import ErrorReply, Resend, Resent
 from feeds.hold import Hold, Place
 from feeds.recovery import Recovery
 from feeds.resend import Resender
+from runtime.executors import Job
+from runtime.lane import Lane
 
 Planted = Callable[[], Any]
 """Returns a context manager: inside, the bug is there."""
@@ -152,6 +154,17 @@ def _numbers_go_on_after_a_kill() -> Any:
     return mock.patch.object(JournalStore, "begin_epoch", wrong)
 
 
+def _lost_batches_are_not_answered() -> Any:
+    """When a device hangs, nobody tells those who wait for its answers."""
+
+    def wrong(self: Lane, jobs: list[Job]) -> None:
+        for job in jobs:
+            job.hosted.in_flight -= 1
+        self._on_health(self.device, "lost")
+
+    return mock.patch.object(Lane, "on_lost", wrong)
+
+
 BUGS: Final[Mapping[str, Planted]] = {
     one.__name__.removeprefix("_"): one
     for one in (
@@ -164,6 +177,7 @@ BUGS: Final[Mapping[str, Planted]] = {
         _answers_count_for_more,
         _rows_are_forgotten,
         _numbers_go_on_after_a_kill,
+        _lost_batches_are_not_answered,
     )
 }
 

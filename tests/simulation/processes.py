@@ -16,6 +16,7 @@ from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
+from simulation.devices import AtOnce, Hardware, SimulatedModels
 from simulation.disk import Disk
 from simulation.market import Market, instruments
 from simulation.network import Channel, Network, NoWatch, Receiver, Sender
@@ -139,8 +140,10 @@ class SimStream(SignalStream):
         return SimpleNamespace(close=lambda **_: None, wait_closed=closed, sockets=[])
 
 
-def _build_told(watcher: Watcher, *args: Any, **kwargs: Any) -> Pipeline:
+def _build_told(watcher: Watcher, hardware: Hardware, *args: Any, **kwargs: Any) -> Pipeline:
     pipeline = build_pipeline(*args, **kwargs)
+    if pipeline.desk is not None:
+        pipeline.desk._clock_ns = hardware.now_ns
     run = pipeline.run_ticks
 
     def told(ticks: Ticks, origins: npt.NDArray[np.void], start: int, stop: int) -> int:
@@ -210,11 +213,16 @@ def shared_histograms(names: Any = None) -> StageHistograms:
 
 
 @contextmanager
-def simulated_edges(network: Network, disk: Disk, watcher: Watcher) -> Iterator[None]:
+def simulated_edges(
+    network: Network, disk: Disk, hardware: Hardware, watcher: Watcher
+) -> Iterator[None]:
     """Exchange every edge of gateway and engine."""
     sink = type("ToldSink", (_ToldSink,), {"watcher": watcher})
     regenerating = type("ToldRegenerating", (_ToldRegeneratingSink,), {"watcher": watcher})
+    models = type("Models", (SimulatedModels,), {"hardware": hardware})
     edges: dict[str, object] = {
+        "engine.daemon.ModelControl": models,
+        "engine.restart.infer_at_once": AtOnce,
         "feeds.gateway.TickSender": partial(Sender, network),
         "feeds.gateway.WakeTimer": _LoopTimer,
         "feeds.gateway.StageHistograms": shared_histograms,
@@ -225,7 +233,7 @@ def simulated_edges(network: Network, disk: Disk, watcher: Watcher) -> Iterator[
         "engine.link_side.TickReceiver": partial(Receiver, network),
         "engine.daemon.SignalStream": SimStream,
         "engine.daemon.LiveSink": sink,
-        "engine.daemon.build_pipeline": partial(_build_told, watcher),
+        "engine.daemon.build_pipeline": partial(_build_told, watcher, hardware),
         "engine.restart.RegeneratingSink": regenerating,
         "engine.daemon.StageHistograms": shared_histograms,
         "engine.daemon.keep_collections_short": lambda: None,

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from simulation.devices import bundle_path
 
 from engine.composition import Blueprint, resolve
 from engine.config import Config
@@ -22,7 +23,7 @@ FAULTY_MS: Final = 1_500
 KINDS: Final = (
     "cut", "storm", "gateway_killed", "gateway_stopped", "gateway_leaves", "engine_killed",
     "engine_killed", "engine_stopped", "engine_leaves", "disk_full", "disk_broken", "disk_slow",
-    "client_stalls", "client_drops",
+    "client_stalls", "client_drops", "device_fails", "device_hangs",
 )  # fmt: skip
 """What may befall the world; each is over some time later."""
 
@@ -46,6 +47,8 @@ class Scenario(msgspec.Struct):
     """The network also drops, doubles and reorders single messages."""
     lax: bool
     """No limit of the risk gate depends on what was let through before, or on when a tick came."""
+    models: bool
+    """Strategies ask a model on a device."""
     hold_bytes: int
     spool: dict[str, int]
     """Bounds below what a configuration may say, so that a small world reaches them."""
@@ -59,6 +62,13 @@ _STRATEGIES: Final = [
 ]  # fmt: skip
 
 
+_MODEL_STRATEGIES: Final = [
+    {"name": "scored", "model": "tiny", "params": {"min_probability": 0.6, "every": 3}},
+    {"name": "asks", "rule": "macd_cross", "on": "trade", "confirm": "tiny", "confirm_min": 0.5,
+     "params": {"fast": 2, "slow": 3, "signal": 2}},
+]  # fmt: skip
+
+
 def make_scenario(seed: int) -> Scenario:
     """Draw everything from the seed."""
     rng = Random(f"{seed}/scenario")
@@ -68,6 +78,7 @@ def make_scenario(seed: int) -> Scenario:
         seed=seed,
         tree=_tree(rng, lax=lax),
         lax=lax,
+        models=rng.random() < 0.5,
         happenings=happenings,
         clients=rng.randint(1, 4),
         unruly=rng.random() < 0.5,
@@ -141,27 +152,33 @@ def _happenings(rng: Random) -> Iterator[Happening]:
 
 
 @cache
-def _blueprint() -> Blueprint:
-    return resolve(Config.model_validate(_fixed(make_scenario(0).tree, Path("."))))
+def _blueprint(models: bool) -> Blueprint:  # it is the key
+    tree = _fixed(make_scenario(0).tree, Path(), models=models)
+    return resolve(Config.model_validate(tree))
 
 
 def blueprint_of(scenario: Scenario, directory: Path) -> Blueprint:
     """Return the scenario's configuration, resolved; what is compiled is shared by all."""
-    config = Config.model_validate(_fixed(scenario.tree, directory))
+    config = Config.model_validate(_fixed(scenario.tree, directory, models=scenario.models))
     link = config.link.model_copy(update={"hold_bytes": scenario.hold_bytes})
     gateway = config.gateway
     if gateway.spool is not None:
         spool = gateway.spool.model_copy(update=scenario.spool)
         gateway = gateway.model_copy(update={"spool": spool})
     config = config.model_copy(update={"link": link, "gateway": gateway})
-    return dataclasses.replace(_blueprint(), config=config)
+    return dataclasses.replace(_blueprint(scenario.models), config=config)
 
 
-def _fixed(tree: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """Return the tree with its files in a directory."""
+def _fixed(tree: dict[str, Any], directory: Path, *, models: bool) -> dict[str, Any]:
+    """Return the tree with its files in a directory, and its model, if it has one."""
     gateway, engine = dict(tree["gateway"]), dict(tree["engine"])
     spool = {"directory": directory / "spool", "rotate_bytes": 1 << 16, "max_bytes": 1 << 20}
     gateway["spool"] = spool if gateway["spool"] else None
     engine["record"] = directory / "recordings" if engine["record"] else None
     journal = {**tree["journal"], "path": directory / "journal.db"}
-    return {**tree, "gateway": gateway, "engine": engine, "journal": journal}
+    fixed = {**tree, "gateway": gateway, "engine": engine, "journal": journal}
+    if models:
+        model = {"name": "tiny", "bundle": bundle_path(), "on": "trade", "deadline": "40ms"}
+        fixed["models"] = [{**model, "check_share": 0.0}]
+        fixed["strategies"] = [*tree["strategies"], *_MODEL_STRATEGIES]
+    return fixed

@@ -12,7 +12,9 @@ FAST_SEEDS = 50
 SLOW_SEEDS = 2_000
 PART = 100
 """Seeds of one test of the slow suite, so that several processes share them."""
-BUG_SEEDS = 25
+BUG_SEEDS = 60
+SOON_FOUND = {"resend_is_off_by_one", "resume_skips_one", "rows_are_forgotten"}
+"""Planted bugs that the first few seeds find."""
 
 
 @pytest.fixture(autouse=True)
@@ -65,13 +67,18 @@ def test_a_seed_gives_the_same_world_twice() -> None:
 def test_seeds_bring_every_misfortune_and_every_kind_of_settings() -> None:
     scenarios = [make_scenario(seed) for seed in range(FAST_SEEDS)]
     assert {one.what for s in scenarios for one in s.happenings} >= set(KINDS)
-    for section in ("gateway", "journal", "stream", "link"):
-        for key in scenarios[0].tree[section]:
-            drawn = {str(one.tree[section][key]) for one in scenarios}
-            assert drawn, (section, key)
+    assert {one.models for one in scenarios} == {one.unruly for one in scenarios} == {True, False}
+    for key in ("ring_frames", "output_hwm", "spool"):
+        assert len({one.tree["gateway"][key] for one in scenarios}) > 1, key
 
 
-@pytest.mark.parametrize("bug", BUGS)
+@pytest.mark.parametrize(
+    "bug",
+    [
+        bug if bug in SOON_FOUND else pytest.param(bug, marks=pytest.mark.slow)
+        for bug in sorted(BUGS)
+    ],
+)
 def test_a_planted_bug_is_found(bug: str) -> None:
     with planted(bug):
         for seed in range(BUG_SEEDS):

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from simulation.checks import Checks, InvariantError, Told, require
 from simulation.clients import Client
+from simulation.devices import TIMEOUT_NS, Hardware
 from simulation.disk import Disk
 from simulation.ending import assert_ending
 from simulation.network import Network, Weather
@@ -36,6 +37,7 @@ from feeds.recovery import GONE
 
 MS: Final = 1_000_000
 _SETTLE_MS: Final = 20_000
+_LAST_ANSWERS_S: Final = 0.2
 _SHM: Final = Path("/dev/shm")  # only where it lies matters
 
 
@@ -53,6 +55,7 @@ class World:
         self.loop = VirtualLoop()
         self.network = Network(self.loop, Random(f"{seed}/network"))
         self.disk = Disk(Random(f"{seed}/disk"))
+        self.hardware = Hardware(self.loop, Random(f"{seed}/device"))
         self.checks = Checks()
         self.checks.look_for_lost = self._look_for_lost
         self.checks.remembers = bool(scenario.tree["engine"]["record"])
@@ -218,6 +221,10 @@ class World:
             "disk_broken_over": lambda: self._refuse(0),
             "disk_slow": lambda: self._slow(int(value * 400 * MS)),
             "disk_slow_over": lambda: self._slow(0),
+            "device_fails": lambda: self._break_device(fails=True),
+            "device_fails_over": self._mend_device,
+            "device_hangs": lambda: self._break_device(slow_ns=int(value * 2 * TIMEOUT_NS)),
+            "device_hangs_over": self._mend_device,
             "client_stalls": lambda: self._stall(value, stop=True),
             "client_stalls_over": lambda: self._stall(value, stop=False),
             "client_drops": lambda: self._part(value, away=True),
@@ -282,6 +289,12 @@ class World:
     def _slow(self, by_ns: int) -> None:
         self.disk.slow_ns = by_ns
 
+    def _break_device(self, *, fails: bool = False, slow_ns: int = 0) -> None:
+        self.hardware.fails, self.hardware.slow_ns = fails, slow_ns
+
+    def _mend_device(self) -> None:
+        self._break_device()
+
     def _which(self, value: float) -> Client:
         return self.clients[int(value * len(self.clients))]
 
@@ -312,6 +325,8 @@ class World:
         self.tell("all is well")
         self._heal()
         await self._settle()
+        self.kill_gateway()
+        await asyncio.sleep(_LAST_ANSWERS_S)
         visits.cancel()
         self.loop.after_turn = lambda: None
         error = self.loop.unseen()
@@ -335,6 +350,7 @@ class World:
         self._calm_down()
         self._refuse(0)
         self._slow(0)
+        self._mend_device()
         self._go_on(self._gateway_life)
         self._go_on(self._engine_life)
         self.start_gateway()
@@ -378,6 +394,9 @@ class World:
             found.append("the stream is held")
         if not engine.restart.live:
             found.append("the engine has not caught up")
+        desk = engine.ingest.pipeline.desk
+        if desk is not None and desk.waiting > 8:
+            found.append(f"{desk.waiting} scores are awaited")
         if engine.journal.queued > 8:
             found.append(f"{engine.journal.queued} rows wait")
         found += [f"{one.name} is not connected" for one in self.clients if not one.connected]
@@ -420,7 +439,8 @@ class World:
 
 def recovery_of(engine: Engine | None) -> LinkRecovery | None:
     """Return an engine's recovery; None before its link is open."""
-    return getattr(getattr(engine, "link", None), "recovery", None)
+    link = getattr(engine, "link", engine)
+    return getattr(link, "recovery", None)
 
 
 def committed_ids(directory: Path) -> set[str]:
@@ -449,7 +469,10 @@ def run_seed(seed: int, *, trace: bool = False) -> World:
     directory = Path(tempfile.mkdtemp(dir=_SHM if _SHM.is_dir() else None))
     world = World(make_scenario(seed), directory, trace=trace)
     try:
-        with virtual_time(world.loop), simulated_edges(world.network, world.disk, world.checks):
+        with (
+            virtual_time(world.loop),
+            simulated_edges(world.network, world.disk, world.hardware, world.checks),
+        ):
             try:
                 world.loop.run_until_complete(world.run())
             except AssertionError as error:
