@@ -12,13 +12,14 @@ from websockets.exceptions import ConnectionClosed, InvalidOrigin
 
 from engine.core.errors import HeqisError, JournalError, StreamError
 from engine.core.signals import Signal
+from engine.stream_commands import Commands, OnForbidden, OnSetState
 from engine.stream_config import StreamConfig
 from engine.stream_door import Door
 from engine.stream_link import StreamConnection
 from engine.stream_messages import CloseCode, DataGap, Operate, Operated
 from engine.stream_pacing import TurnQueue
 from engine.stream_port import open_port
-from engine.stream_protocol import OnForbidden, OnSetState, StreamCore
+from engine.stream_protocol import StreamCore
 from engine.stream_reception import Health, Reception
 from engine.stream_ring import SignalEntry, SignalRing, make_entry
 from engine.stream_session import Session, StallMeter
@@ -82,9 +83,8 @@ class SignalStream:
         ring = SignalRing(epoch, next_seq - 1, config.ring_signals, config.snapshot_keys)
         begin = None if operate is None else self._begin_command
         self._operate = operate
-        self._core = StreamCore(
-            config, ring, self._wake, self._wake_pager, set_state, begin, on_forbidden
-        )
+        commands = Commands(set_state, begin, on_forbidden)
+        self._core = StreamCore(config, ring, self._wake, self._wake_pager, commands)
         self._door = Door(config, self._core.counters)
         self._connections: dict[Session, tuple[StreamConnection, StallMeter]] = {}
         self._working = False
@@ -182,11 +182,11 @@ class SignalStream:
         Raises:
             StreamError: not the next sequence number of the epoch.
         """
-        self._core.publish(make_entry(signal))
+        self._core.delivery.publish(make_entry(signal))
 
     def rehearse(self, signal: Signal) -> None:
         """Encode a signal as ``publish`` does, and send it to nobody."""
-        self._core.rehearse(make_entry(signal))
+        self._core.delivery.rehearse(make_entry(signal))
 
     def publish_status(self, status: dict[str, Any]) -> None:
         """Send the engine's state to every client that subscribed to it; never waits."""
@@ -256,7 +256,7 @@ class SignalStream:
         session = self._core.connect(connection, now_ns, connection.grant)
         if connection.knock is not None:
             connection.knock.known()
-        connection.on_room = lambda: self._core.resume(session)
+        connection.on_room = lambda: self._core.delivery.resume(session)
         self._connections[session] = (connection, StallMeter(now_ns))
         try:
             while True:
@@ -297,7 +297,7 @@ class SignalStream:
     def _work(self) -> None:
         """Serve a bounded amount of catching up, then let the loop do something else."""
         self._working = False
-        if self._core.work(self._config.turn_signals):
+        if self._core.delivery.work(self._config.turn_signals):
             self._wake()
 
     def _wake_pager(self) -> None:
@@ -308,9 +308,9 @@ class SignalStream:
         while True:
             await self._page_wanted.wait()
             self._page_wanted.clear()
-            while (request := self._core.next_page()) is not None:
+            while (request := self._core.delivery.next_page()) is not None:
                 page = await self._read_page(request.epoch, request.from_seq)
-                self._core.take_page(request, page)
+                self._core.delivery.take_page(request, page)
 
     async def _read_page(self, epoch: int, from_seq: int) -> list[SignalEntry]:
         if self._store is None:

@@ -1,18 +1,17 @@
 """The server's side of the stream protocol, without a socket, a clock or an await.
 
-Messages go in as bytes; what a client is sent goes out through its ``Link``. Every method runs to
-its end at once, so a subscription turns live between two signals and never in the middle of one.
+Messages go in as bytes; what a client is sent goes out through its ``Link``.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable
-from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
 from engine.stream_auth import ANY_COUNTERS, OPEN, Denied, Grant, Scope
+from engine.stream_commands import Commands
 from engine.stream_config import StreamConfig
+from engine.stream_delivery import Delivery
 from engine.stream_messages import (
     PROTOCOL,
     ClientMessage,
@@ -20,14 +19,11 @@ from engine.stream_messages import (
     DataGap,
     ErrorMessage,
     GapReason,
-    GateState,
     Heartbeat,
     Operate,
-    Operated,
     Ping,
     Pong,
     SetState,
-    StateMessage,
     StatusMessage,
     Subscribe,
     Subscribed,
@@ -37,7 +33,7 @@ from engine.stream_messages import (
     decode_client,
     encode,
 )
-from engine.stream_ring import SignalEntry, SignalRing
+from engine.stream_ring import SignalRing
 from engine.stream_session import Link, Session, TokenBucket
 from engine.stream_subscription import SignalFilter, Subscription, SubscriptionState
 
@@ -65,37 +61,20 @@ COUNTERS: Final = (
 )
 
 MAX_ERROR_CHARS: Final = 300
-_TOLD_PER_S: Final = 1.0
-_TOLD_BURST: Final = 20
-WRITE_COST: Final = 16
-"""Signals that could be considered in the time of one write to a socket."""
-
-
-class PageRequest(NamedTuple):
-    """Rows a subscription needs from the journal before it can go on."""
-
-    session: Session
-    subscription: Subscription
-    epoch: int
-    from_seq: int
-
-
-Place = tuple[Session, Subscription]
-OnOperate = Callable[[Operate, str, Callable[[Operated], None]], None]
-"""Begins a command of the operator of this name; the callable takes the answer, at any time."""
-OnSetState = Callable[[GateState, str], GateState]
-"""Carries out a command of the operator of this name on the risk gate; returns the state before."""
-OnForbidden = Callable[[str, str], None]
-"""Is told who wanted to command what, and may not."""
 
 
 class StreamCore:
-    """All sessions of one stream.
+    """All sessions of one stream; owned by the loop thread.
 
-    Owned by the loop thread. ``wake`` is called when ``work`` has something to do and
-    ``wake_pager`` when ``next_page`` has. ``set_state`` and ``operate`` carry out commands; without
-    them such are refused. ``on_forbidden`` is told of commands by who may not give them, at most
-    one a second on average.
+    Args:
+        config: Bounds.
+        ring: The newest signals.
+        wake: Called when ``delivery.work`` has something to do.
+        wake_pager: Called when ``delivery.next_page`` has.
+        commands: Carries out what operators ask for; by default such is refused.
+
+    Attributes:
+        delivery: Sends signals to the sessions' subscriptions.
     """
 
     def __init__(
@@ -104,29 +83,19 @@ class StreamCore:
         ring: SignalRing,
         wake: Callable[[], None],
         wake_pager: Callable[[], None],
-        set_state: OnSetState | None = None,
-        operate: OnOperate | None = None,
-        on_forbidden: OnForbidden | None = None,
+        commands: Commands | None = None,
     ) -> None:
         self.ring = ring
         self.sessions: set[Session] = set()
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
         self._config = config
-        self._wake = wake
-        self._wake_pager = wake_pager
-        self._set_state = set_state
-        self._operate = operate
-        self._on_forbidden = on_forbidden
-        self._told = TokenBucket(_TOLD_PER_S, _TOLD_BURST, 0)
-        self._live: dict[Subscription, Session] = {}
-        self._ready: deque[Place] = deque()
-        self._paging: deque[Place] = deque()
-        self._writes = 0
-        """Of ``publish`` since the last ``work``."""
+        self._commands = commands or Commands()
+        self.delivery = Delivery(config, ring, self.counters, wake, wake_pager)
 
     def reconfigure(self, config: StreamConfig) -> None:
         """Go by other bounds from now on; those of the ring and of open connections stay."""
         self._config = config
+        self.delivery.reconfigure(config)
 
     def connect(self, link: Link, now_ns: int, grant: Grant = OPEN) -> Session:
         """Begin a session and greet the client; ``now_ns`` is monotonic."""
@@ -146,7 +115,7 @@ class StreamCore:
             self.counters["disconnections"] += 1
         session.closing = True
         for subscription in session.subscriptions.values():
-            self._end(subscription)
+            self.delivery.end(subscription)
         session.subscriptions.clear()
 
     def receive(self, session: Session, data: bytes, now_ns: int, wall_ns: int) -> None:
@@ -174,98 +143,6 @@ class StreamCore:
             ended = "has expired" if why is Denied.EXPIRED else "was revoked"
             self._refuse(session, why.value, f"the token {ended}")
             self._close(session, CloseCode.ACCESS_ENDED, f"the token {ended}")
-
-    def publish(self, entry: SignalEntry) -> None:
-        """Send the next signal to every live subscription whose filter it passes.
-
-        A client without room is left behind at this signal and costs nothing more until it has.
-        Where that takes more than ``fan_out`` writes in one turn of the loop, the rest of the
-        clients are served in the next turns.
-        """
-        self.ring.append(entry)
-        self.counters["published"] += 1
-        if not self._writes:
-            self._wake()
-        self._writes += len(self._live)
-        if self._writes > self._config.fan_out:
-            self._put_off(entry.seq)
-        left: list[Subscription] = []
-        for subscription, session in self._live.items():
-            link = session.link
-            if link.paused:
-                left.append(subscription)
-            elif subscription.accepting is None or subscription.accepting.accepts(entry):
-                link.push(subscription.encode(entry))
-        for subscription in left:
-            del self._live[subscription]
-            subscription.fall_behind(entry.seq)
-            subscription.state = SubscriptionState.WAITING
-            self.counters["fell_behind"] += 1
-
-    def _put_off(self, seq: int) -> None:
-        """Leave subscriptions beyond ``fan_out`` to ``work``; a write costs a system call."""
-        excess = self._writes - self._config.fan_out
-        served = max(0, len(self._live) - excess)
-        self._writes -= len(self._live) - served
-        for subscription in list(islice(self._live, served, None)):
-            session = self._live.pop(subscription)
-            subscription.fall_behind(seq)
-            self._schedule(session, subscription)
-            self.counters["put_off"] += 1
-
-    def rehearse(self, entry: SignalEntry) -> None:
-        """Do what ``publish`` does for one live subscription, but for the sending."""
-        for subscription in self._live:
-            if subscription.accepting is None or subscription.accepting.accepts(entry):
-                subscription.message(entry)
-                return
-
-    def resume(self, session: Session) -> None:
-        """Go on with a client whose link has room again."""
-        for subscription in session.subscriptions.values():
-            if subscription.state is SubscriptionState.WAITING:
-                self._schedule(session, subscription)
-
-    def work(self, budget: int) -> bool:
-        """Let subscriptions that are behind catch up out of memory, each a slice in turn.
-
-        Args:
-            budget: Signals considered before returning, rounded up to whole slices; a write
-                counts as ``WRITE_COST`` of them at least.
-
-        Returns:
-            Whether more is left to do.
-        """
-        size = self._config.slice_signals
-        self._writes = 0
-        while budget > 0 and self._ready:
-            session, subscription = self._ready.popleft()
-            if subscription.state is SubscriptionState.READY:
-                before = subscription.cursor
-                self._step(session, subscription, size)
-                considered = subscription.cursor - before
-                short = 0 < considered < size
-                budget -= max(considered, min(WRITE_COST, size)) if short else size
-        return bool(self._ready)
-
-    def next_page(self) -> PageRequest | None:
-        """Return what to read from the journal next; answer it with ``take_page``."""
-        while self._paging:
-            session, subscription = self._paging.popleft()
-            if subscription.state is SubscriptionState.PAGING:
-                self.counters["pages"] += 1
-                return PageRequest(session, subscription, self.ring.epoch, subscription.cursor)
-        return None
-
-    def take_page(self, request: PageRequest, page: list[SignalEntry]) -> None:
-        """Go on with a subscription that waited for a page; empty if it could not be read."""
-        session, subscription = request.session, request.subscription
-        if subscription.state is not SubscriptionState.PAGING:
-            return
-        declared = subscription.gaps
-        session.link.push_many(subscription.take_page(self.ring, page))
-        self.counters["gaps"] += subscription.gaps - declared
-        self._schedule(session, subscription)
 
     def heartbeat(self, wall_ns: int, sessions: Iterable[Session] | None = None) -> None:
         """Send clients with room a heartbeat that says how far they have been served.
@@ -326,41 +203,6 @@ class StreamCore:
         ]
         return min(behind, default=self.ring.head)
 
-    def _step(self, session: Session, subscription: Subscription, limit: int) -> None:
-        if self._will_conflate(subscription):
-            self.counters["conflations"] += 1
-            messages = subscription.conflate(self.ring)
-            self.counters["gaps"] += len(messages)
-            session.link.push_many(messages)
-        elif not subscription.needs_page(self.ring):
-            session.link.push_many(subscription.advance(self.ring, limit))
-        self._schedule(session, subscription)
-
-    def _schedule(self, session: Session, subscription: Subscription) -> None:
-        """Put a subscription that is not live where it belongs now."""
-        if session.closing or subscription.state is SubscriptionState.ENDED:
-            return
-        if subscription.caught_up(self.ring):
-            subscription.state = SubscriptionState.LIVE
-            self._live[subscription] = session
-        elif session.link.paused:
-            subscription.state = SubscriptionState.WAITING
-        elif subscription.needs_page(self.ring) and not self._will_conflate(subscription):
-            subscription.state = SubscriptionState.PAGING
-            self._paging.append((session, subscription))
-            self._wake_pager()
-        else:
-            subscription.state = SubscriptionState.READY
-            self._ready.append((session, subscription))
-            self._wake()
-
-    def _will_conflate(self, subscription: Subscription) -> bool:
-        return subscription.on_slow == "conflate" and subscription.too_slow(self.ring)
-
-    def _end(self, subscription: Subscription) -> None:
-        subscription.state = SubscriptionState.ENDED
-        self._live.pop(subscription, None)
-
     def _may(self, session: Session, message: ClientMessage, now_ns: int) -> bool:
         """Return whether a client's token is good for a message; what it is not is refused."""
         command = isinstance(message, SetState | Operate)
@@ -369,10 +211,8 @@ class StreamCore:
             return True
         self.counters["forbidden"] += 1
         if isinstance(message, SetState | Operate):
-            what = message.command if isinstance(message, Operate) else f"set_state {message.state}"
             self.counters["refused_commands"] += 1
-            if self._on_forbidden is not None and self._told.take(now_ns):
-                self._on_forbidden(session.grant.name, what)
+            self._commands.forbidden(session, message, now_ns)
         self._count_bad(session, "forbidden", f"this token has not the scope {wanted.value!r}")
         return False
 
@@ -383,30 +223,10 @@ class StreamCore:
             self._unsubscribe(session, message)
         elif isinstance(message, Ping):
             session.link.push(encode(Pong(message.id, wall_ns)))
-        elif isinstance(message, Operate):
-            self._begin_command(session, message)
+        elif self._commands.carry_out(session, message):
+            self.counters["commands"] += 1
         else:
-            self._change_state(session, message)
-
-    def _change_state(self, session: Session, message: SetState) -> None:
-        if self._set_state is None:
             self._count_bad(session, "no_commands", "commands are not taken here")
-            return
-        previous = self._set_state(message.state, session.grant.name)
-        self.counters["commands"] += 1
-        session.link.push(encode(StateMessage(message.id, message.state, previous)))
-
-    def _begin_command(self, session: Session, message: Operate) -> None:
-        if self._operate is None:
-            self._count_bad(session, "no_commands", "commands are not taken here")
-            return
-        self.counters["commands"] += 1
-
-        def answer(operated: Operated) -> None:
-            if not session.closing:
-                session.link.push(encode(operated))
-
-        self._operate(message, session.grant.name, answer)
 
     def _subscribe(self, session: Session, message: Subscribe) -> None:
         if message.id in session.names:
@@ -438,7 +258,7 @@ class StreamCore:
         if reason is not None:
             self.counters["gaps"] += 1
             session.link.push(subscription.declare_start(ring, message, reason))
-        self._schedule(session, subscription)
+        self.delivery.schedule(session, subscription)
 
     def _unsubscribe(self, session: Session, message: Unsubscribe) -> None:
         if message.id not in session.names:
@@ -446,7 +266,7 @@ class StreamCore:
             return
         subscription = session.subscriptions.pop(message.id, None)
         if subscription is not None:
-            self._end(subscription)
+            self.delivery.end(subscription)
         session.wants_status.discard(message.id)
         session.wants_data.discard(message.id)
         session.link.push(encode(Unsubscribed(message.id)))

@@ -11,7 +11,7 @@ class Link(Protocol):
 
     @property
     def paused(self) -> bool:
-        """Whether the client's buffer is full; ``StreamCore.resume`` is called when it is not."""
+        """Whether the client's buffer is full; ``Delivery.resume`` is called when it is not."""
         ...
 
     def push(self, message: bytes) -> None:

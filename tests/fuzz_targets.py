@@ -94,7 +94,7 @@ def stream_server(data: bytes) -> None:
     link = FakeLink()
     session = core.connect(link, 0)
     core.receive(session, data, 0, 0)
-    core.publish(make_entry(make_signal(5, 1)))
+    core.delivery.publish(make_entry(make_signal(5, 1)))
     core.heartbeat(0)
     for message in link.take():
         decode_server(message)

@@ -122,20 +122,20 @@ class Bench:
         for _ in range(count):
             entry = make_entry(make_signal(self.epoch, self.ring.head + 1))
             self.store.rows.append(entry)
-            self.core.publish(entry)
+            self.core.delivery.publish(entry)
         self.store.committed = self.ring.head
 
     def serve_page(self) -> bool:
-        request = self.core.next_page()
+        request = self.core.delivery.next_page()
         if request is None:
             return False
         page = self.store.page(request.epoch, request.from_seq, self.config.page_rows)
-        self.core.take_page(request, page)
+        self.core.delivery.take_page(request, page)
         return True
 
     def settle(self) -> None:
         """Work until nobody is left behind for any reason but want of room."""
-        while self.core.work(self.config.turn_signals) or self.serve_page():
+        while self.core.delivery.work(self.config.turn_signals) or self.serve_page():
             pass
 
 
@@ -169,4 +169,4 @@ class BenchClient:
                 elif isinstance(item, Gap):
                     self.gaps.append(item)
         self.link.paused = False
-        self.bench.core.resume(self.session)
+        self.bench.core.delivery.resume(self.session)

@@ -55,7 +55,7 @@ def test_a_signal_is_written_to_so_many_at_once_and_to_the_others_in_later_turns
     bench.publish(3)  # in the same turn of the loop: no further write
     assert bench.core.counters["put_off"] == 25
     rounds = 0
-    while bench.core.work(32):
+    while bench.core.delivery.work(32):
         rounds += 1
     assert rounds > 3
     bench.publish()
@@ -74,7 +74,7 @@ def test_few_clients_are_all_sent_a_signal_at_once() -> None:
         for client in clients:
             client.read()
             assert client.signals[-1] == bench.ring.head
-        bench.core.work(512)
+        bench.core.delivery.work(512)
     assert bench.core.counters["put_off"] == 0
 
 

@@ -125,7 +125,7 @@ def test_resume_reads_the_ring_and_goes_live_without_a_seam() -> None:
     bench = Bench(ring_signals=64, max_lag=64, slice_signals=8)
     bench.publish(50)
     client = BenchClient(bench, EVERYTHING, ClientState(EVERYTHING, position=10))
-    bench.core.work(8)
+    bench.core.delivery.work(8)
     bench.publish(5)
     bench.settle()
     bench.publish(5)
@@ -185,7 +185,7 @@ def test_a_snapshot_holds_the_latest_of_each_pair_up_to_the_end_of_the_gap() -> 
     bench.store.prune(before=1_000)
     for seq in range(11, 30):
         entry = make_entry(make_signal(5, seq, instrument="OTHER.X"))
-        bench.core.publish(entry)
+        bench.core.delivery.publish(entry)
     client = BenchClient(bench, EVERYTHING, ClientState(EVERYTHING, position=0))
     bench.settle()
     client.read()
@@ -198,7 +198,7 @@ def test_a_snapshot_holds_the_latest_of_each_pair_up_to_the_end_of_the_gap() -> 
 def test_a_long_snapshot_comes_in_pages() -> None:
     bench = Bench(ring_signals=8, max_lag=8)
     for seq in range(1, 201):
-        bench.core.publish(make_entry(make_signal(5, seq, instrument=f"I{seq}.X")))
+        bench.core.delivery.publish(make_entry(make_signal(5, seq, instrument=f"I{seq}.X")))
     link = FakeLink()
     messages = subscribe(bench, link, from_seq=1)
     pages = [m for m in messages if m["type"] == "snapshot"]
@@ -293,9 +293,9 @@ def test_a_conflating_client_further_behind_than_the_ring_gets_the_newest_too() 
     bench = Bench(ring_signals=32, max_lag=32)
     client = BenchClient(bench, Subscribe(on_slow="conflate"))
     client.link.paused = True
-    bench.core.publish(make_entry(make_signal(5, 1, instrument="RARE.X")))
+    bench.core.delivery.publish(make_entry(make_signal(5, 1, instrument="RARE.X")))
     for seq in range(2, 102):
-        bench.core.publish(make_entry(make_signal(5, seq)))
+        bench.core.delivery.publish(make_entry(make_signal(5, seq)))
     client.read()
     bench.settle()
     client.read()
@@ -455,11 +455,11 @@ def test_work_is_shared_in_slices_and_bounded_a_turn() -> None:
     ]
     for client in clients:
         client.read()
-    assert bench.core.work(20)
+    assert bench.core.delivery.work(20)
     for client in clients:
         client.read()
     assert [len(client.signals) for client in clients] == [10, 10, 0, 0]
-    assert bench.core.work(20)
+    assert bench.core.delivery.work(20)
     for client in clients:
         client.read()
     assert [len(client.signals) for client in clients] == [10, 10, 10, 10]
@@ -537,7 +537,7 @@ class Story:
             case ("publish", count):
                 self.bench.publish(count)
             case ("work", budget):
-                self.bench.core.work(budget)
+                self.bench.core.delivery.work(budget)
             case ("page", _):
                 self.bench.serve_page()
             case ("read", _):
