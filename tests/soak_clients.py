@@ -31,7 +31,7 @@ class Wanderer:
         self._random = random.Random(seed)
         self._position: tuple[int | None, int | None] = (None, None)
         self.signals = 0
-        self.gaps: list[Gap] = []
+        self.gaps: list[tuple[int, int | None, str]] = []
         self.visits = 0
         self.problems: list[str] = []
 
@@ -67,7 +67,7 @@ class Wanderer:
         item = await client.next_item()
         epoch, seq = self._position
         if isinstance(item, Gap):
-            self.gaps.append(item)
+            self.gaps.append((item.from_seq, item.to_seq, item.reason))
         elif isinstance(item, Signal):
             self.signals += 1
             if epoch == item.epoch and seq is not None and item.seq != seq + 1:
