@@ -43,6 +43,8 @@ _log = logging.getLogger(__name__)
 NS_PER_S: Final = 1_000_000_000
 OFFSET_INTERVAL_S: Final = 0.2
 FLUSH_INTERVAL_S: Final = 0.25
+START_EXTENSION_NS: Final = 30 * NS_PER_S
+"""What the service manager is asked for with every sign that the start goes on."""
 
 
 class Engine:
@@ -170,8 +172,7 @@ class Engine:
         self._open_guard()
         if self._models is not None:
             self._models.attach(pipeline)
-            await self._models.start()
-            stack.push_async_callback(self._models.stop)
+            await self._start_models(self._models, stack)
         self.desk.restore(await self.journal.read_last_event(OPERATOR_STATE))
         pipeline.host.start()
         stack.callback(pipeline.host.stop)
@@ -188,6 +189,15 @@ class Engine:
         self.ready_s = (time.perf_counter_ns() - self._made_ns) / NS_PER_S
         facts = {"epoch": epoch, "ready_s": self.ready_s, **self.restart.facts()}
         sink.on_event("engine_started", 0, facts)
+
+    @staticmethod
+    async def _start_models(models: ModelControl, stack: contextlib.AsyncExitStack) -> None:
+        try:
+            await models.start()
+        except asyncio.CancelledError:
+            await models.stop()
+            raise
+        stack.push_async_callback(models.stop)
 
     def _open_guard(self) -> None:
         models = self._models
@@ -240,6 +250,7 @@ class Engine:
             files=files,
             recordings=config.record,
             session=self._session,
+            on_progress=lambda text: self._notifier.extend(text, START_EXTENSION_NS),
         )
         if files is not None:
             self.keeper = self.board.keeper = SnapshotKeeper(
@@ -340,17 +351,42 @@ async def run_engine(
         bound_memory(blueprint.config.inference.memory_budget_bytes)
     notifier = notifier or Notifier()
     stop = stop_on_signals((signal.SIGTERM, signal.SIGINT))
-    async with Engine(blueprint, sources, notifier) as engine:
+    engine = Engine(blueprint, sources, notifier)
+    if not await _opened(engine, stop, notifier):
+        return ExitStatus.OK
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_exit(engine)
         on_hang_up(lambda: engine.desk.reload_soon("SIGHUP"), stop)
         if on_ready is not None:
             on_ready(engine)
         notifier.ready(f"live after {engine.ready_s:.1f} s")
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait((stopped, engine.guard.ended), return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        ended = engine.guard.ended
-        status = ended.result() if ended.done() else ExitStatus.OK
-        _log.info("stopping")
-        notifier.stopping(engine.guard.why or "stopping")
-        await engine.link.control.leave(returns=status is ExitStatus.RESTART)
+        return await _run_until_ended(engine, stop, notifier)
+
+
+async def _opened(engine: Engine, stop: asyncio.Event, notifier: Notifier) -> bool:
+    """Open the engine; False if it was asked to stop sooner, and all is closed again."""
+    opening = asyncio.create_task(engine.__aenter__())
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait((opening, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not opening.done():
+        _log.info("stopping before it was live")
+        notifier.stopping("stopping before it was live")
+        opening.cancel()
+        await asyncio.wait((opening,))
+    if opening.cancelled():
+        return False
+    await opening
+    return True
+
+
+async def _run_until_ended(engine: Engine, stop: asyncio.Event, notifier: Notifier) -> ExitStatus:
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait((stopped, engine.guard.ended), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    ended = engine.guard.ended
+    status = ended.result() if ended.done() else ExitStatus.OK
+    _log.info("stopping")
+    notifier.stopping(engine.guard.why or "stopping")
+    await engine.link.control.leave(returns=status is ExitStatus.RESTART)
     return status

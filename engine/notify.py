@@ -71,6 +71,10 @@ class Notifier:
         """Give the watchdog its sign of life."""
         return self._send("WATCHDOG=1")
 
+    def extend(self, status: str, more_ns: int) -> bool:
+        """Say that the start goes on, and may take ``more_ns`` from now."""
+        return self._send(f"EXTEND_TIMEOUT_USEC={more_ns // _NS_PER_US}", _status(status))
+
     def reloading(self, mono_ns: int) -> bool:
         """Say that the configuration is read anew; ``ready`` follows, whatever comes of it."""
         return self._send("RELOADING=1", f"MONOTONIC_USEC={mono_ns // _NS_PER_US}")
@@ -108,6 +112,7 @@ class NotifyListener:
         is_stopping: It has said that it is about to end.
         status: Its last status.
         fed_ns: Monotonic time of its last sign of life, 0 before the first.
+        extended_ns: Monotonic time until which it has asked for patience with its start.
         refused: Datagrams that could not be read.
 
     Raises:
@@ -126,6 +131,7 @@ class NotifyListener:
         self.is_stopping = False
         self.status = ""
         self.fed_ns = 0
+        self.extended_ns = 0
 
     def __enter__(self) -> Self:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -163,6 +169,9 @@ class NotifyListener:
         self.is_ready |= told.get("READY") == "1"
         self.is_stopping |= told.get("STOPPING") == "1"
         self.status = told.get("STATUS", self.status)
+        more_us = told.get("EXTEND_TIMEOUT_USEC", "")
+        if more_us.isascii() and more_us.isdigit():
+            self.extended_ns = mono_ns + int(more_us) * _NS_PER_US
         if (self.is_ready and not self.fed_ns) or told.get("WATCHDOG") == "1":
             self.fed_ns = mono_ns
 

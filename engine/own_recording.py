@@ -1,9 +1,12 @@
 """The engine's own recording: which sessions there are, and the part of them that came last."""
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
+
+import numpy as np
 
 from engine.core.errors import HeqisError
 from engine.core.records import Instruments
@@ -37,12 +40,59 @@ class Stretch(NamedTuple):
         return self.reader.segments(self.start)
 
 
+class Piece(NamedTuple):
+    """One segment file, not opened: its index costs a look at all of it.
+
+    Attributes:
+        session: Epoch of its session.
+        file: The file.
+        size_bytes: Its size when it was listed.
+        offset: Frames that begin before are not wanted.
+        since_ns: Frames whose records all were received before are not wanted.
+    """
+
+    session: int
+    file: Path
+    size_bytes: int
+    offset: int = 0
+    since_ns: int = 0
+
+    @property
+    def place(self) -> tuple[int, str]:
+        """What orders the pieces."""
+        return self.session, self.file.name
+
+    def open(self) -> Stretch | None:
+        """Index it, for the time that takes; None, told, if it cannot be read."""
+        reader = _open(self.file)
+        if reader is None:
+            return None
+        start = int(np.searchsorted(reader.frames[:, OFFSET], self.offset, side="left"))
+        if self.since_ns:
+            start = max(start, reader.seek_time(self.since_ns))
+        return Stretch(self.session, reader, start, reader.instruments)
+
+    def last_ns(self) -> int | None:
+        """Index it; return when its last record was received, None if it cannot be read."""
+        reader = _open(self.file)
+        if reader is None:
+            return None
+        last_ns = int(reader.frames[:, TS].max())
+        reader.close()
+        return last_ns
+
+
 def sessions_in(directory: Path) -> list[Session]:
-    """Return the sessions recorded in a directory, oldest first."""
-    if not directory.is_dir():
+    """Return the sessions recorded in a directory, oldest first; none if it cannot be read."""
+    try:
+        paths = list(directory.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        _log.warning("%s: recordings cannot be read: %s", directory, error.strerror)
         return []
     found = []
-    for path in directory.iterdir():
+    for path in paths:
         name = path.name.removeprefix(PREFIX).removesuffix(SUFFIX)
         if name.isdigit():
             found.append(Session(int(name), path))
@@ -56,61 +106,62 @@ def next_session(directory: Path, wall_ns: int) -> Session:
     return Session(epoch, directory / f"{PREFIX}{epoch}{SUFFIX}")
 
 
-def stretches_after(directory: Path, place: RecordingPlace, before: int) -> Iterator[Stretch]:
-    """Yield what was recorded after a place, in order; files that cannot be read are left out.
+def pieces_of(directory: Path, before: int) -> list[Piece]:
+    """Return all segment files of the sessions before one, in order."""
+    found = []
+    for session in sessions_in(directory):
+        if session.epoch < before:
+            found += _pieces_of_session(session)
+    return found
+
+
+def pieces_after(directory: Path, place: RecordingPlace, before: int) -> list[Piece]:
+    """Return what was recorded after a place, in order.
 
     Args:
         directory: Of the recordings.
         place: From where on.
         before: The first session that is not wanted.
     """
-    for session, file in _files(directory, before):
-        if (session, file.name) < (place.session, place.file):
-            continue
-        reader = _open(file)
-        if reader is None:
-            continue
-        start = 0
-        if (session, file.name) == (place.session, place.file):
-            start = int((reader.frames[:, OFFSET] < place.offset).sum())
-        yield Stretch(session, reader, start, reader.instruments)
+    first = (place.session, place.file)
+    return [
+        piece._replace(offset=place.offset) if piece.place == first else piece
+        for piece in pieces_of(directory, before)
+        if piece.place >= first
+    ]
 
 
-def stretches_within(directory: Path, span_ns: int, before: int) -> Iterator[Stretch]:
-    """Yield what was recorded in the last ``span_ns`` of receive time, in order.
+async def pieces_within(directory: Path, span_ns: int, before: int) -> list[Piece]:
+    """Return what was recorded in the last ``span_ns`` of receive time, in order.
+
+    Files are looked at in another thread, one after the other from the newest.
 
     Args:
         directory: Of the recordings.
         span_ns: How much of it.
         before: The first session that is not wanted.
     """
-    if not span_ns:
-        return
-    found: list[tuple[int, Path, int]] = []
+    found: list[Piece] = []
     since_ns: int | None = None
-    for session, file in reversed(_files(directory, before)):
-        reader = _open(file)
-        if reader is None:
+    for piece in reversed(pieces_of(directory, before)) if span_ns else ():
+        last_ns = await asyncio.to_thread(piece.last_ns)
+        if last_ns is None:
             continue
-        last_ns = int(reader.frames[:, TS].max())
         since_ns = last_ns - span_ns if since_ns is None else since_ns
         if last_ns < since_ns:
             break
-        found.append((session, file, reader.seek_time(since_ns)))
-        reader.close()
-    for session, file, start in reversed(found):
-        reader = _open(file)
-        if reader is not None:
-            yield Stretch(session, reader, start, reader.instruments)
+        found.append(piece._replace(since_ns=since_ns))
+    return found[::-1]
 
 
-def _files(directory: Path, before: int) -> list[tuple[int, Path]]:
-    return [
-        (session.epoch, file)
-        for session in sessions_in(directory)
-        if session.epoch < before
-        for file in segments_of(session.path)
-    ]
+def _pieces_of_session(session: Session) -> list[Piece]:
+    try:
+        return [
+            Piece(session.epoch, file, file.stat().st_size) for file in segments_of(session.path)
+        ]
+    except (OSError, HeqisError) as error:
+        _log.warning("left out of the restart: %s", error)
+        return []
 
 
 def _open(file: Path) -> LogReader | None:

@@ -7,26 +7,25 @@ comes of it goes through a ``RegeneratingSink``. Owned by the loop thread.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from engine.composition import Blueprint, infer_at_once
 from engine.core.errors import FrameError, HeqisError, SnapshotError
-from engine.core.records import Instruments, Schema
+from engine.core.records import Instruments
 from engine.ingest import Ingest
 from engine.journal import Journal
 from engine.model_desk import Asking, WindowGatherer
-from engine.own_recording import Stretch, sessions_in, stretches_after, stretches_within
+from engine.own_recording import Piece, pieces_after, pieces_within, sessions_in
 from engine.pipeline import PipelineState
 from engine.regenerate import Fate, Ledger, RegeneratingClock, RegeneratingSink
+from engine.restart_walk import OnProgress, Story, Walk
 from engine.sinks import LiveSink
-from engine.snapshot import Identity, Snapshot, check_fit
+from engine.snapshot import Identity, Snapshot, check_fit, check_time
 from engine.snapshot_file import SnapshotFiles, read_snapshot
-from feeds.codec import decode_frame, merge_instruments
+from feeds.codec import merge_instruments
 from feeds.control_messages import Welcome
-from feeds.log_reader import LogSegment
 from latency.histogram import StageHistograms
 from runtime.config import MAX_BATCH
 
@@ -36,31 +35,7 @@ RECORDING: Final = "recording"
 MAX_DECISIONS: Final = 200_000
 """Newest signals of the journal that are known again; what is older is not published either."""
 MAX_SESSIONS: Final = 10_000
-_SLICE_NS: Final = 5_000_000
-"""Longest stretch of regeneration without a turn of the event loop, about."""
-_SLICE_MESSAGES: Final = 64
 _NS_PER_S: Final = 1_000_000_000
-
-
-@dataclass(slots=True)
-class Story:
-    """What happened on the way to live.
-
-    Attributes:
-        snapshot: The file that was taken up, "" if none.
-        ignored: Files that were not, and why.
-        replayed: Records of the recording gone through.
-        sessions: Sessions of the recording they came from.
-        strange: Sessions whose definitions contradict those before: all began anew there.
-        replay_s: Seconds that took, snapshot included.
-    """
-
-    snapshot: str = ""
-    ignored: dict[str, str] = field(default_factory=dict)
-    replayed: int = 0
-    sessions: int = 0
-    strange: int = 0
-    replay_s: float = 0.0
 
 
 class Restart:
@@ -74,6 +49,7 @@ class Restart:
         files: The snapshots; None: there are none.
         recordings: Directory of the engine's recordings; None: there are none.
         session: The session that is recorded now; only earlier ones are gone through.
+        on_progress: Told now and then how far it is.
 
     Attributes:
         identity: Of what is in force.
@@ -92,6 +68,7 @@ class Restart:
         files: SnapshotFiles | None,
         recordings: Path | None,
         session: int,
+        on_progress: OnProgress = _log.debug,
     ) -> None:
         self._blueprint = blueprint
         self._ingest = ingest
@@ -101,6 +78,7 @@ class Restart:
         self._files = files
         self._recordings = recordings
         self._session = session
+        self._on_progress = on_progress
         self._began_ns = time.perf_counter_ns()
         self._known_sessions: set[object] = set()
         self._pristine: PipelineState | None = None
@@ -121,8 +99,7 @@ class Restart:
         await self._enter(snapshot, left)
         if snapshot is not None:
             self._pipeline.ask_again(snapshot.pipeline.waiting)
-        for stretch in self._stretches(snapshot):
-            await self._go_through(stretch)
+        await self._walk().go(await self._pieces(snapshot))
         self._ingest.decoder.take_gaps()
         self._ingest.decoder.counters[:] = 0
         self.sink.replaying = self.sink.ledger.warming = False
@@ -181,6 +158,7 @@ class Restart:
             "sessions": story.sessions,
             "strange": story.strange,
             "replay_s": round(story.replay_s, 3),
+            "slice_s": round(story.slice_ns / _NS_PER_S, 4),
             "seconds": round(self._seconds(), 3),
             **{fate.value: counts[fate.value] for fate in Fate},
         }
@@ -199,10 +177,10 @@ class Restart:
     async def _take_up(self) -> tuple[Snapshot | None, list[Snapshot]]:
         """Take up the newest snapshot that fits; return it, and those that were left."""
         left: list[Snapshot] = []
-        paths = self._files.paths() if self._files is not None else []
-        for path in paths if self._pristine is not None else []:
+        for path in self._paths() if self._pristine is not None else []:
             try:
                 snapshot = await asyncio.to_thread(read_snapshot, path)
+                check_time(snapshot, time.time_ns())
                 left.append(snapshot)
                 await self._check(snapshot)
                 self._pipeline.import_state(snapshot.pipeline)
@@ -213,6 +191,15 @@ class Restart:
             self.story.snapshot = path.name
             return snapshot, left[:-1]
         return None, left
+
+    def _paths(self) -> list[Path]:
+        if self._files is None:
+            return []
+        try:
+            return self._files.paths()
+        except SnapshotError as error:
+            self._ignore(self._files.directory, error)
+            return []
 
     def _ignore(self, path: Path, error: SnapshotError) -> None:
         self.story.ignored[path.name] = str(error)
@@ -287,66 +274,31 @@ class Restart:
         ]
         whole = await self._journal.is_whole_from(*place)
         cut = len(signals) >= MAX_DECISIONS or not whole
-        return Ledger([*signals, *expired], horizons, cut=cut)
+        return await asyncio.to_thread(Ledger, [*signals, *expired], horizons, cut=cut)
 
-    def _stretches(self, snapshot: Snapshot | None) -> Iterator[Stretch]:
+    async def _pieces(self, snapshot: Snapshot | None) -> list[Piece]:
         if self._recordings is None:
-            return iter(())
+            return []
         if snapshot is None:
             span_ns = self._blueprint.config.engine.warm_up
-            return stretches_within(self._recordings, span_ns, self._session)
+            return await pieces_within(self._recordings, span_ns, self._session)
         if snapshot.recording is None:
-            return iter(())
-        return stretches_after(self._recordings, snapshot.recording, self._session)
+            return []
+        return pieces_after(self._recordings, snapshot.recording, self._session)
 
-    async def _go_through(self, stretch: Stretch) -> None:
-        self.story.sessions += 1
-        self.sink.ledger.warming = stretch.session not in self._known_sessions
-        try:
-            if not len(self._ingest.defined):
-                self._ingest.learn(stretch.instruments)
-            for segment in stretch.segments():
-                await self._go_through_segment(segment)
-        finally:
-            stretch.reader.close()
+    def _walk(self) -> Walk:
+        return Walk(
+            self._ingest,
+            self._journal,
+            self._blueprint.config.journal.max_queued,
+            self.story,
+            begin_anew=self._begin_anew,
+            on_session=self._on_session,
+            on_progress=self._on_progress,
+        )
 
-    async def _go_through_segment(self, segment: LogSegment) -> None:
-        at, count = 0, len(segment.offsets)
-        slice_ends_ns = time.perf_counter_ns() + _SLICE_NS
-        while at < count:
-            at = self._step(segment, at, min(count, at + _SLICE_MESSAGES))
-            if time.perf_counter_ns() >= slice_ends_ns:
-                await self._breathe()
-                slice_ends_ns = time.perf_counter_ns() + _SLICE_NS
-
-    async def _breathe(self) -> None:
-        """Let the loop turn, and the journal write where it has fallen behind."""
-        if self._journal.queued > self._blueprint.config.journal.max_queued // 4:
-            await self._journal.flush()
-        await asyncio.sleep(0)
-
-    def _step(self, segment: LogSegment, at: int, stop: int) -> int:
-        decoder, pipeline = self._ingest.decoder, self._pipeline
-        part = decoder.decode(segment.wire, segment.offsets, segment.lengths, at, stop)
-        at += part.consumed
-        if part.schema == Schema.INSTRUMENTS:
-            self._learn(decode_frame(segment.wire.data, int(segment.offsets[at - 1])).records)
-        elif part.schema == Schema.TICK:
-            pipeline.run_ticks(decoder.ticks, decoder.origins, 0, part.count)
-            self.story.replayed += part.count
-        elif part.schema == Schema.BAR:
-            pipeline.run_bars(decoder.bars, decoder.origins, 0, part.count)
-            self.story.replayed += part.count
-        return at
-
-    def _learn(self, instruments: Instruments) -> None:
-        try:
-            self._ingest.learn(instruments)
-        except FrameError as error:
-            _log.warning("the recording begins anew: %s", error)
-            self.story.strange += 1
-            self._begin_anew()
-            self._ingest.learn(instruments)
+    def _on_session(self, session: int) -> None:
+        self.sink.ledger.warming = session not in self._known_sessions
 
     def _begin_anew(self) -> None:
         """Forget all instruments, and with them all state but the places in the streams."""

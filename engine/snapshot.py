@@ -19,6 +19,8 @@ from engine.risk.config import RiskConfig
 
 FORMAT: Final = 1
 """Version of what a snapshot holds."""
+AHEAD_NS: Final = 60 * 10**9
+"""A snapshot this far ahead of the wall clock is of another one."""
 
 
 class StreamPlace(msgspec.Struct, frozen=True):
@@ -103,6 +105,17 @@ def check_fit(snapshot: Snapshot, kernel_key: str, identity: str) -> None:
         raise SnapshotError(f"it is of kernel {snapshot.kernel_key}, this is {kernel_key}")
     if snapshot.identity != identity:
         raise SnapshotError("it was taken under another configuration")
+
+
+def check_time(snapshot: Snapshot, now_wall_ns: int) -> None:
+    """Refuse a snapshot that another clock has stamped: it says nothing of what was decided when.
+
+    Raises:
+        SnapshotError: it was taken in the future.
+    """
+    ahead_ns = snapshot.taken_ns - now_wall_ns
+    if ahead_ns > AHEAD_NS:
+        raise SnapshotError(f"it was taken {ahead_ns / 1e9:.0f} s in the future")
 
 
 class Identity:

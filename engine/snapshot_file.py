@@ -71,10 +71,17 @@ class SnapshotFiles:
         return len(header) + len(label) + len(body)
 
     def paths(self) -> list[Path]:
-        """Return the files, newest first."""
-        if not self.directory.is_dir():
+        """Return the files, newest first.
+
+        Raises:
+            SnapshotError: the directory cannot be read.
+        """
+        try:
+            found = [path for path in self.directory.iterdir() if path.suffix == SUFFIX]
+        except FileNotFoundError:
             return []
-        found = (path for path in self.directory.iterdir() if path.suffix == SUFFIX)
+        except OSError as error:
+            raise SnapshotError(f"{self.directory}: cannot be read: {error.strerror}") from error
         return sorted((p for p in found if p.stem.isdigit()), key=_number, reverse=True)
 
 

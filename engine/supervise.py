@@ -181,8 +181,12 @@ class Child:
         if listener.is_stopping or not owed.watchdog_ns:
             return ""
         if not listener.is_ready:
-            late = now_ns - self.started_ns > owed.start_ns
-            return f"was not ready after {owed.start_ns / _NS_PER_S:.0f} s" if late else ""
+            late = now_ns > max(self.started_ns + owed.start_ns, listener.extended_ns)
+            return (
+                f"was not ready after {(now_ns - self.started_ns) / _NS_PER_S:.0f} s"
+                if late
+                else ""
+            )
         if now_ns - listener.fed_ns > owed.watchdog_ns:
             return f"gave no sign of life for {(now_ns - listener.fed_ns) / _NS_PER_S:.1f} s"
         return ""
