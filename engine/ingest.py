@@ -46,7 +46,7 @@ class Ingest:
 
     Attributes:
         bursts: Bursts taken.
-        last_data_ns: Monotonic time of the last burst, 0 before the first.
+        last_data_ns: Monotonic time at which data last came, sent again or not, 0 before the first.
         faults: Bursts that ended in an error of ours.
         rehearse: Called after every burst.
         on_hold: Called when decoding stopped before a gap, with what was not taken.

@@ -257,6 +257,8 @@ class LinkRecovery:
             self._recovery.refuse(mono_ns)
             return
         self._recovery.take(head, mono_ns, empty=not body)
+        if body:  # while the receiver is paused nothing else tells that data flow
+            self._ingest.last_data_ns = mono_ns
         before = self._taken()
         self._feed(*frames, mono_ns)
         self.recovered += self._taken() - before

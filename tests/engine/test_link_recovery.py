@@ -301,6 +301,10 @@ def test_a_full_hold_pauses_the_receiver_and_lets_it_go_on() -> None:
         rig.publish(2)
         rig.deliver()
     assert rig.paused
+    silent_ns = rig.ingest.last_data_ns
+    rig.turn(10_000)
+    assert rig.serve()
+    assert rig.ingest.last_data_ns == rig.mono_ns > silent_ns, "data flow, though none are received"
     counters = rig.recovery.counters
     assert counters["most_held_bytes"] < (1 << 16) + 1024
     rig.settle()
