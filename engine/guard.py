@@ -57,6 +57,7 @@ class Guard:
         self.ended: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
         self.why = ""
         self._ingest = ingest
+        self._sink = ingest.pipeline.judge.sink
         self._notifier = notifier
         self._halt = halt
         self._stepped_ns = 0
@@ -91,8 +92,8 @@ class Guard:
         return [self._pulse.run(), self.budgets.run()]
 
     def tell(self, kind: str, fields: Mapping[str, Any]) -> None:
-        """Journal an event."""
-        self._ingest.pipeline.judge.sink.on_event(kind, 0, fields)
+        """Journal an event, also while what was told before a restart is left out."""
+        self._sink.on_event(kind, 0, fields)
 
     def end(self, status: ExitStatus, why: str) -> None:
         """Have the engine end in order with this status; the first one counts."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.composition import Blueprint, refit
 from engine.core.errors import ConfigError, DeviceError, HeqisError
+from engine.core.ports import SignalSink
 from engine.core.suggest import known_names
 from engine.model_desk import Asking, WindowGatherer
 from engine.pipeline import Pipeline
@@ -40,6 +41,7 @@ class ModelControl:
         self._blueprint = blueprint
         self._on_fault = on_fault
         self._pipeline: Pipeline | None = None
+        self._sink: SignalSink | None = None
         self._busy = False
         self._stopped = False
         self.inference: Inference
@@ -59,8 +61,9 @@ class ModelControl:
         return self.inference
 
     def attach(self, pipeline: Pipeline) -> None:
-        """Let answers go to a pipeline."""
+        """Let answers go to a pipeline, and events to the sink that it has now."""
         self._pipeline = pipeline
+        self._sink = pipeline.judge.sink
 
     async def start(self) -> None:
         """Load, warm up and check every model.
@@ -176,5 +179,5 @@ class ModelControl:
             refit(self._blueprint, self._pipeline)
 
     def _journal(self, kind: str, fields: Mapping[str, Any]) -> None:
-        if self._pipeline is not None:
-            self._pipeline.judge.sink.on_event(kind, time.time_ns(), fields)
+        if self._sink is not None:
+            self._sink.on_event(kind, time.time_ns(), fields)

@@ -15,6 +15,7 @@ from live_cases import live_tree, wait_until
 from engine.budget_ladder import BudgetReading
 from engine.composition import resolve
 from engine.config import Config
+from engine.core.errors import ConfigError
 from engine.daemon import Engine
 from engine.exit_status import ExitStatus
 from engine.risk.rules import RiskState
@@ -100,6 +101,18 @@ def test_an_engine_that_is_asked_to_begin_anew_ends_with_that_status(tmp_path: P
 
     (asked,) = events(live(tmp_path, scene), "restart_asked")
     assert asked["by"] == "gateway"
+
+
+def test_what_an_operator_does_during_a_restart_is_journaled_too(tmp_path: Path) -> None:
+    async def scene(engine: Engine, gateway: Gateway) -> None:
+        judge, sink = engine.ingest.pipeline.judge, engine.restart.sink
+        live, judge.sink, sink.replaying = judge.sink, sink, True
+        with pytest.raises(ConfigError):
+            await engine.desk.reloader.reload("night-desk")
+        judge.sink = live
+
+    (refused,) = events(live(tmp_path, scene), "reload_refused")
+    assert refused["by"] == "night-desk"
 
 
 def readings(level: float) -> list[BudgetReading]:
