@@ -39,7 +39,8 @@ class StreamConfig(Settings):
     tls: TlsConfig | None = None
     """Absent: what is sent can be read on the way."""
     behind_proxy: bool = False
-    """A proxy before this port encrypts; without it and ``tls`` no other machine is listened to."""
+    """A proxy before this port lets other machines in, and encrypts: ``tokens`` are asked for on
+    every address then. Without it and ``tls`` no other machine is listened to."""
     heartbeat_interval: PositiveNs = 2_000_000_000
     ring_signals: Count = 8192
     """Newest signals kept encoded in memory; a client that asks for older ones is served from
@@ -89,11 +90,12 @@ class StreamConfig(Settings):
         if self.max_lag > self.ring_signals:
             raise ValueError("max_lag must not exceed ring_signals: a lag is served from the ring")
         if not is_loopback(self.host):
-            self._check_guarded()
+            self._check_guarded(f"host {self.host!r} can be reached from other machines")
+        elif self.behind_proxy:
+            self._check_guarded("behind_proxy = true: other machines can come through the proxy")
         return self
 
-    def _check_guarded(self) -> None:
-        where = f"host {self.host!r} can be reached from other machines"
+    def _check_guarded(self, where: str) -> None:
         if self.tokens is None:
             raise ValueError(
                 f"{where} and there is no authentication: set tokens (make them with `heqis token "
