@@ -50,9 +50,12 @@ class Access:
         """
         parts = urlsplit(url)
         found: dict[str, Any] = {"compression": None, "logger": _LOGGER}
+        own = is_loopback(parts.hostname or "")
+        if own:
+            found["proxy"] = None  # one of the environment would be sent the token in the clear
         if parts.scheme == "wss":
             found["ssl"] = self.context()
-        elif self._token and not is_loopback(parts.hostname or ""):
+        elif self._token and not own:
             raise StreamError(f"{url}: a token is sent over wss:// only, or to this machine")
         if self._token:
             found["additional_headers"] = {"Authorization": f"Bearer {self._token}"}

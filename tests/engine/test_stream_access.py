@@ -293,6 +293,20 @@ def test_a_token_does_not_travel_in_the_clear() -> None:
     assert "additional_headers" in Access("heqis_x").options("ws://127.0.0.1:8765")
 
 
+def test_this_machine_is_not_asked_for_through_a_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+    async def work(house: House) -> None:
+        await set_state(house.url, SetState("halted"), house.access(house.operator))
+
+    with_house(tmp_path, work)
+
+
 def test_old_tls_and_no_tls_are_refused_and_counted(tmp_path: Path) -> None:
     async def work(house: House) -> None:
         old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -428,6 +442,12 @@ def test_another_address_without_authentication_and_tls_is_refused(
     for host in ("0.0.0.0", "::", "10.0.0.7", "edge-7"):
         with pytest.raises(ValidationError, match=problem):
             StreamConfig.model_validate({"host": host, **settings})
+
+
+def test_a_proxy_lets_nobody_in_without_a_token() -> None:
+    with pytest.raises(ValidationError, match="through the proxy and there is no authentication"):
+        StreamConfig.model_validate({"behind_proxy": True})
+    StreamConfig.model_validate({"behind_proxy": True, "tokens": "t"})
 
 
 def test_another_address_with_both_may_be_bound() -> None:
