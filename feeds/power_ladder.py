@@ -102,8 +102,7 @@ class PowerLadder:
         silent_ns = now_ns - self._silent_since_ns
         self._alive = True
         self._silent_since_ns = now_ns
-        if alive:
-            self.last, self._exhausted = None, False
+        self.last, self._exhausted = None, False
         return PowerDecision(None, "recovered", silent_ns) if recovered else NOTHING
 
     def _step(self, now_ns: int) -> PowerDecision:

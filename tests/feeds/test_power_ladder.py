@@ -63,6 +63,13 @@ def test_one_that_recovers_after_a_cycle_is_told_too() -> None:
     assert run(ladder, 300, 1, alive=True) == [(300, "recovered")]
 
 
+def test_after_a_goodbye_it_begins_with_the_softest_step_again() -> None:
+    ladder = alive_at_first()
+    assert run(ladder, 10, 70) == [(40, "ask"), (70, "command")]
+    assert run(ladder, 80, 5, parted=True) == []
+    assert run(ladder, 85, 61) == [(115, "ask"), (145, "command")]
+
+
 def test_one_that_parted_is_left_alone() -> None:
     ladder = alive_at_first()
     assert run(ladder, 10, 10_000, parted=True) == []
