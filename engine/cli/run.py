@@ -24,8 +24,8 @@ def run(
 
     Without -c the demo runs: a simulated market of 20 instruments and every built-in rule. A
     process that dies or gives no sign of life is started again, later each time; after too many
-    deaths the other is stopped too and the end of the dead one's log is shown. [supervision] says
-    how often is too often. SIGHUP has both read their configuration anew.
+    deaths the other is stopped too and the end of the dead one's log is shown. The table
+    `supervision` says how many are too many. SIGHUP has both read their configuration anew.
 
     Example: heqis run -c configs/demo.toml
     """
