@@ -107,7 +107,7 @@ def _tree(rng: Random, *, lax: bool) -> dict[str, Any]:
             "outputs": [DATA], "control": CONTROL,
             "ring_frames": rng.choice([16, 64, 16384]), "output_hwm": rng.choice([2, 32, 1000]),
             "resend_bytes": rng.choice([1 << 12, 1 << 18]),
-            "resend_bytes_per_s": rng.choice([1 << 16, 1 << 26]),
+            "resend_bytes_per_s": rng.choice([1 << 19, 1 << 26]),
             "spool": rng.random() < 0.8,
         },
         "bars": [{"name": "3t", "kind": "tick", "size": 3}],
