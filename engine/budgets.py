@@ -1,6 +1,7 @@
 """Keeps the engine within its budgets: reads what is used and takes the ladder's steps."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
@@ -37,7 +38,9 @@ class Batches(Protocol):
 
 
 class Budgets:
-    """Owned by the loop thread; reads on a thread of its own, because a disk may not answer.
+    """Owned by the loop thread; reads on other threads, because a disk may not answer.
+
+    Of one that does not, the room it had when it last did counts; the journal raises the alarm.
 
     Args:
         config: The limits.
@@ -74,6 +77,7 @@ class Budgets:
         self._tell = tell
         self._halt = halt
         self._memory_bytes = memory_limit_bytes()
+        self._free_bytes = math.nan
         self._left_out: set[int] = set()
 
     def take_config(self, config: BudgetsConfig) -> None:
@@ -84,9 +88,15 @@ class Budgets:
 
     async def run(self) -> None:
         """Look again and again."""
+        loop = asyncio.get_running_loop()
+        disk: asyncio.Future[float] | None = None
         while True:
+            if disk is None:
+                disk = loop.run_in_executor(None, disk_free_bytes, self._journal.parent)
             machine = await asyncio.to_thread(self._read_machine)
-            self.look(time.monotonic_ns(), [*machine, self._read_queues()])
+            if disk.done():
+                self._free_bytes, disk = disk.result(), None
+            self.look(time.monotonic_ns(), [*machine, self._read_disk(), self._read_queues()])
             await asyncio.sleep(self.config.check_interval / NS_PER_S)
 
     def look(self, now_ns: int, readings: list[BudgetReading]) -> None:
@@ -124,14 +134,12 @@ class Budgets:
                 config.memory_available_bytes,
                 falling=True,
             ),
-            BudgetReading(
-                "disk_free_bytes",
-                disk_free_bytes(self._journal.parent),
-                config.disk_free_bytes,
-                falling=True,
-            ),
             BudgetReading("temperature_c", hottest_c(), config.temperature_c),
         ]
+
+    def _read_disk(self) -> BudgetReading:
+        limits = self.config.disk_free_bytes
+        return BudgetReading("disk_free_bytes", self._free_bytes, limits, falling=True)
 
     def _read_queues(self) -> BudgetReading:
         fullest = self._queue_frac()
