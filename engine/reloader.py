@@ -70,7 +70,7 @@ class Reloader:
             self._take(reloaded.config)
         except HeqisError as error:
             self.refused += 1
-            _log.exception("configuration refused, the old one runs on")
+            _log.error("configuration refused, the old one runs on: %s", error)
             self._tell("reload_refused", {"by": who, "problem": str(error)})
             raise
         finally:
