@@ -1,18 +1,13 @@
 """The journal: what the engine decided, on disk, off the hot path.
 
-Appending is one bounded queue away from the caller and never waits. One task writes what has
-queued up in groups; a group that cannot be written stays queued, raises ``alarm`` and is tried
-again. So does a write that does not come back, and a disk that is nearly full, whether or not
-there is anything to write. SQLite in WAL mode, ``synchronous=NORMAL``: a killed process loses
-nothing committed, a power failure may lose the last groups, and neither leaves part of one.
+Appending is one bounded queue away from the caller and never waits; what has queued up is written
+in groups, see ``engine.journal_writer``. SQLite in WAL mode, ``synchronous=NORMAL``: a killed
+process loses nothing committed, a power failure may lose the last groups, and neither leaves part
+of one.
 """
 
-import asyncio
-import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -22,23 +17,19 @@ import orjson
 
 from engine.core.errors import JournalError
 from engine.core.signals import Refusal, Signal
-from engine.journal_alarm import NS_PER_S, Cause, DiskState, JournalAlarm, StuckQueue, disk_problem
-from engine.journal_retention import Retention
+from engine.journal_alarm import NS_PER_S, Cause
 from engine.journal_schema import Decision, Record, RefusalSampler, SampledRefusal, make_event
-from engine.journal_store import DAMAGED, JournalStore, disk_state
+from engine.journal_store import DAMAGED, JournalStore
+from engine.journal_writer import JournalWriter
 from engine.stream_config import JournalConfig
 from engine.stream_ring import SignalEntry, make_entry
 
-_log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 COUNTERS: Final = (
     "appended", "committed", "commits", "known_again", "refusals", "refusals_sampled_out",
     "dropped", "refused_signals", "failures", "pruned", "alarms", "damaged_rows", "freed_bytes",
 )  # fmt: skip
-
-FAILED: Final = "journal_failed"
-"""Kind of the event that tells, once rows reach the disk again, what kept them from it."""
 
 
 class Journal:
@@ -68,26 +59,22 @@ class Journal:
         self.next_seq = 0
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
         self._config = config
-        self._on_halt = on_halt
         self._wall_ns = wall_ns
-        self._queue: deque[Record] = deque()
         self._sampler = RefusalSampler(config.refusals_first, config.refusals_every)
-        self._wake = asyncio.Event()
-        self._empty = asyncio.Event()
-        self._empty.set()
-        self._halted = False
-        self._oldest: int | None = None
         self._store: JournalStore | None = None
-        self._retention: Retention | None = None
-        self._tasks: list[asyncio.Task[None]] = []
-        self._next_prune_ns = 0
-        self._alarm = JournalAlarm(str(path), self._on_alarm, self._on_alarm_over)
+        self._writer = JournalWriter(
+            path,
+            config,
+            self.counters,
+            on_halt=on_halt,
+            tell=lambda kind, fields: self.append_event(kind, fields, wall_ns()),
+            wall_ns=wall_ns,
+        )
 
     def reconfigure(self, config: JournalConfig) -> None:
         """Go by other bounds from now on; what the file was opened with stays as it was."""
         self._config = config
-        if self._retention is not None:
-            self._retention.reconfigure(config)
+        self._writer.reconfigure(config)
 
     async def open(self) -> Self:
         """Open the file and begin, or go on with, an epoch.
@@ -98,16 +85,13 @@ class Journal:
         store = await JournalStore.open(self.path, self._config.busy_timeout / NS_PER_S)
         try:
             self.epoch, self.next_seq = await store.begin_epoch(self._wall_ns())
-            self._oldest, newest = await store.bounds(self.epoch)
+            self._writer.oldest_seq, newest = await store.bounds(self.epoch)
         except DAMAGED as error:
             await store.close()
             raise JournalError(f"{self.path}: cannot be written: {error}") from error
         self.next_seq = max(self.next_seq, (newest or 0) + 1)
         self._store = store
-        self._tasks = [
-            asyncio.create_task(self._write_forever(store), name="journal"),
-            asyncio.create_task(self._watch_forever(store), name="journal-watch"),
-        ]
+        self._writer.begin(store, self.epoch)
         return self
 
     async def close(self) -> None:
@@ -119,24 +103,17 @@ class Journal:
         store = self._store
         if store is None:
             return
+        await self._writer.end()
         try:
-            async with asyncio.timeout(self._config.close_timeout / NS_PER_S):
-                await self._empty.wait()
-        except TimeoutError:
-            self._raise_alarm(Cause.WRITE, "rows could not be written before the stop")
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.wait(self._tasks)
-        try:
-            if not self._queue:
+            if not self._writer.queue:
                 await store.mark(self.epoch, self.next_seq, clean=True)
                 await store.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except DAMAGED as error:
-            self._raise_alarm(Cause.WRITE, f"the stop could not be marked as clean: {error}")
+            self._writer.raise_alarm(Cause.WRITE, f"the stop could not be marked as clean: {error}")
         await store.close()
         self._store = None
-        if self._queue:
-            raise JournalError(f"{self.path}: closed with {len(self._queue)} rows not written")
+        if self.queued:
+            raise JournalError(f"{self.path}: closed with {self.queued} rows not written")
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -152,22 +129,23 @@ class Journal:
     @property
     def alarm(self) -> str | None:
         """Why rows are not reaching the disk or finding room, None when all is well."""
-        return self._alarm.reason
+        return self._writer.alarm
 
     @property
     def queued(self) -> int:
         """Rows waiting for the disk."""
-        return len(self._queue)
+        return len(self._writer.queue)
 
     @property
     def accepting(self) -> bool:
         """Whether a signal appended now has room."""
-        return len(self._queue) < self._config.max_queued
+        return len(self._writer.queue) < self._config.max_queued
 
     @property
     def oldest_seq(self) -> int:
         """Oldest sequence number of this epoch still kept; ``next_seq`` if there is none."""
-        return self.next_seq if self._oldest is None else self._oldest
+        oldest_seq = self._writer.oldest_seq
+        return self.next_seq if oldest_seq is None else oldest_seq
 
     def append_signal(self, signal: Signal) -> None:
         """Queue a signal.
@@ -180,12 +158,12 @@ class Journal:
             raise JournalError(
                 f"signal {signal.epoch}/{signal.seq}: {self.epoch}/{self.next_seq} is next"
             )
-        if len(self._queue) >= self._config.max_queued:
+        if len(self._writer.queue) >= self._config.max_queued:
             self.counters["refused_signals"] += 1
-            self._overflow()
-            raise JournalError(f"{self.path}: {len(self._queue)} rows wait for the disk")
+            self._writer.overflow()
+            raise JournalError(f"{self.path}: {len(self._writer.queue)} rows wait for the disk")
         self.next_seq += 1
-        self._append(signal)
+        self._writer.append(signal)
 
     def append_refusal(self, refusal: Refusal) -> None:
         """Count a refusal, and queue it if sampling chooses it; dropped if there is no room."""
@@ -208,7 +186,7 @@ class Journal:
 
     async def flush(self) -> None:
         """Wait until everything appended so far is committed."""
-        await self._empty.wait()
+        await self._writer.flush()
 
     async def read_signals(self, epoch: int, from_seq: int, limit: int) -> list[SignalEntry]:
         """Return at most ``limit`` committed signals of an epoch from ``from_seq`` on, in order.
@@ -250,7 +228,7 @@ class Journal:
             JournalError: the journal cannot be read.
         """
         store = self._opened()
-        if any(isinstance(r, Signal) and r.id == signal_id for r in self._queue):
+        if any(isinstance(r, Signal) and r.id == signal_id for r in self._writer.queue):
             return True
         return await self._read(store.knows(signal_id))
 
@@ -308,7 +286,7 @@ class Journal:
         return result
 
     def _queued(self, epoch: int, from_seq: int, limit: int) -> list[Signal]:
-        signals = (record for record in self._queue if isinstance(record, Signal))
+        signals = (record for record in self._writer.queue if isinstance(record, Signal))
         due = (s for s in signals if s.epoch == epoch and s.seq >= from_seq)
         return list(islice(due, limit))
 
@@ -317,136 +295,15 @@ class Journal:
             raise JournalError(f"{self.path}: the journal is not open")
         return self._store
 
-    def _append(self, record: Record) -> None:
-        self._queue.append(record)
-        self.counters["appended"] += 1
-        self._empty.clear()
-        self._wake.set()
-
     def _append_lesser(self, record: Record) -> None:
         bound = self._config.max_queued
         halts = self._config.on_full == "halt"
-        if len(self._queue) < (bound if halts else bound // 2):
-            self._append(record)
+        if len(self._writer.queue) < (bound if halts else bound // 2):
+            self._writer.append(record)
             return
         self.counters["dropped"] += 1
         if halts:
-            self._overflow()
-
-    def _overflow(self) -> None:
-        self._raise_alarm(Cause.QUEUE, f"{len(self._queue)} rows wait for the disk")
-        self._ask_to_halt()
-
-    def _raise_alarm(self, cause: Cause, problem: str) -> None:
-        self._alarm.begin(cause, problem, time.monotonic_ns())
-
-    def _on_alarm(self, reason: str) -> None:
-        self.counters["alarms"] += 1
-        _log.error("journal: %s", reason)
-
-    def _on_alarm_over(self, reason: str, cause: Cause, lasted_ns: int) -> None:
-        """Put it on record, and let a later one halt the engine again."""
-        self._halted = False
-        _log.warning("journal: rows reach the disk again after %.1f s", lasted_ns / NS_PER_S)
-        fields = {"reason": reason, "cause": cause.value, "lasted_s": lasted_ns / NS_PER_S}
-        self.append_event(FAILED, fields, self._wall_ns())
-
-    def _ask_to_halt(self) -> None:
-        if self._on_halt is not None and not self._halted:
-            self._halted = True
-            self._on_halt(self.alarm or "journal")
-
-    async def _write_forever(self, store: JournalStore) -> None:
-        config = self._config
-        retention = self._retention = Retention(store, config, lambda: self._write_queued(store))
-        while True:
-            if not self._queue:
-                self._empty.set()
-                await self._wait_for_rows()
-                await asyncio.sleep(config.commit_interval / NS_PER_S)
-            await self._write_queued(store)
-            await self._prune_if_due(store, retention)
-
-    async def _wait_for_rows(self) -> None:
-        self._wake.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._config.prune_interval / NS_PER_S):
-                await self._wake.wait()
-
-    async def _write_queued(self, store: JournalStore) -> None:
-        retry_ns = self._config.retry_min
-        while self._queue:
-            group = list(islice(self._queue, self._config.commit_rows))
-            try:
-                known = await store.commit(group)
-            except (*DAMAGED, OverflowError) as error:
-                self.counters["failures"] += 1
-                self._fail(Cause.WRITE, f"cannot be written: {error}")
-                await asyncio.sleep(retry_ns / NS_PER_S)
-                retry_ns = min(2 * retry_ns, self._config.retry_max)
-            else:
-                self._written(group, known)
-                retry_ns = self._config.retry_min
-
-    def _written(self, group: list[Record], known: int) -> None:
-        for _ in group:
-            self._queue.popleft()
-        self.counters["commits"] += 1
-        self.counters["committed"] += len(group)
-        self.counters["known_again"] += known
-        if self._oldest is None:
-            self._oldest = next((r.seq for r in group if isinstance(r, Signal)), None)
-        if self.alarm is not None:
-            now_ns = time.monotonic_ns()
-            self._alarm.end(Cause.QUEUE, now_ns)
-            self._alarm.end(Cause.WRITE, now_ns)
-
-    def _fail(self, cause: Cause, problem: str) -> None:
-        self._raise_alarm(cause, problem)
-        if self._config.on_failure == "halt":
-            self._ask_to_halt()
-
-    async def _watch_forever(self, store: JournalStore) -> None:
-        """Notice a disk that fills up or falls silent, whether or not there is a row to write."""
-        stuck, loop = StuckQueue(), asyncio.get_running_loop()
-        while True:
-            asked_ns = time.monotonic_ns()
-            asked = loop.run_in_executor(None, disk_state, self.path, store.inode)
-            while True:
-                await asyncio.sleep(self._config.check_interval / NS_PER_S)
-                self._judge_queue(stuck)
-                if asked.done():
-                    break
-                if time.monotonic_ns() - asked_ns >= self._config.slow_write:
-                    self._judge_disk(None)
-            self._judge_disk(asked.result())
-
-    def _judge_queue(self, stuck: StuckQueue) -> None:
-        now_ns = time.monotonic_ns()
-        waited_ns = stuck.waited_ns(len(self._queue), self.counters["committed"], now_ns)
-        late = waited_ns >= self._config.slow_write + self._config.commit_interval
-        if late and not self._alarm.has(Cause.WRITE):
-            self._fail(Cause.WRITE, f"nothing was written for {waited_ns / NS_PER_S:.1f} s")
-
-    def _judge_disk(self, state: DiskState | None) -> None:
-        problem = disk_problem(state, self._config.min_free_bytes)
-        if problem is not None:
-            self._fail(Cause.DISK, problem)
-        elif self.alarm is not None:
-            self._alarm.end(Cause.DISK, time.monotonic_ns())
-
-    async def _prune_if_due(self, store: JournalStore, retention: Retention) -> None:
-        if (now_ns := time.monotonic_ns()) < self._next_prune_ns:
-            return
-        self._next_prune_ns = now_ns + self._config.prune_interval
-        try:
-            await retention.apply(self._wall_ns())
-            self._oldest, _ = await store.bounds(self.epoch)
-        except DAMAGED as error:
-            self.counters["failures"] += 1
-            self._fail(Cause.WRITE, f"cannot be pruned: {error}")
-        self.counters["pruned"] = retention.pruned
-        self.counters["freed_bytes"] = retention.freed_bytes
+            self._writer.overflow()
 
 
 def _object_of(text: str) -> dict[str, Any] | None:

@@ -44,6 +44,7 @@ from engine.stream_ring import SignalEntry
 
 DAMAGED: Final = (sqlite3.Error, UnicodeDecodeError)
 """What reading a file raises that is damaged: SQLite's own message may quote bytes of it."""
+_MOST_NUMBER: Final = 1 << 62
 _AGE_COLUMN: Final = {"signals": "ts_emit", "refusals": "ts_refused", "events": "ts"}
 _ORDER: Final = {"signals": "epoch, seq", "refusals": "row", "events": "row"}
 SETTINGS: Final = (
@@ -144,7 +145,7 @@ class JournalStore:
         more than the last, so that a journal made anew does not take an old one's number.
         """
         rows = await self.writer.execute_fetchall("SELECT key, CAST(value AS INTEGER) FROM meta")
-        meta = {str(key): int(value) for key, value in rows}
+        meta = {str(key): _number(value) for key, value in rows}
         epoch, next_seq = meta.get("epoch", 0), meta.get("next_seq", 1)
         if not meta.get("clean", 0):
             epoch, next_seq = max(epoch + 1, now_wall_ns // 1_000_000), 1
@@ -208,13 +209,15 @@ class JournalStore:
         """Return the oldest and newest sequence number an epoch has, None if it has none."""
         rows = await self._reader.execute_fetchall(SELECT_BOUNDS, (epoch,))
         oldest, newest = next(iter(rows))
-        return oldest, newest
+        if oldest is None or newest is None:
+            return None, None
+        return _number(oldest), _number(newest)
 
     async def oldest(self) -> tuple[int, int] | None:
         """Return epoch and sequence number of the oldest signal kept; None if there is none."""
         query = "SELECT epoch, seq FROM signals ORDER BY epoch, seq LIMIT 1"
         rows = await self._reader.execute_fetchall(query)
-        return next(((int(epoch), int(seq)) for epoch, seq in rows), None)
+        return next(((_number(epoch), _number(seq)) for epoch, seq in rows), None)
 
     async def knows(self, signal_id: str) -> bool:
         """Return whether a signal with this id is committed."""
@@ -340,3 +343,14 @@ async def _prepare(path: Path, writer: aiosqlite.Connection) -> None:
     for statement in (*statements, f"PRAGMA user_version = {VERSION}"):
         await writer.execute(statement)
     await writer.commit()
+
+
+def _number(value: object) -> int:
+    """Return an epoch or a sequence number; a damaged page may hold anything in its place.
+
+    Raises:
+        sqlite3.DatabaseError: it is none.
+    """
+    if not isinstance(value, int) or not 0 <= value < _MOST_NUMBER:
+        raise sqlite3.DatabaseError("a damaged page has no number where one belongs")
+    return value

@@ -12,8 +12,9 @@ import pytest
 import uvloop
 from stream_fakes import make_signal
 
-from engine.journal import FAILED, Journal
+from engine.journal import Journal
 from engine.journal_alarm import Cause, DiskState, JournalAlarm, StuckQueue, disk_problem
+from engine.journal_writer import FAILED
 from engine.stream_config import JournalConfig
 
 FAST: dict[str, Any] = {"commit_interval": "1ms", "retry_min": "5ms", "retry_max": "20ms"}

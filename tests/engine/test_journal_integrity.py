@@ -143,6 +143,25 @@ def test_whatever_bits_flip_a_check_ends_with_a_report_or_says_it_is_no_journal(
     assert found > 100
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE signals SET seq = 'x' WHERE seq = 60",
+        f"UPDATE signals SET seq = {2**63 - 1} WHERE seq = 60",
+        "UPDATE meta SET value = -5 WHERE key = 'next_seq'",
+        f"UPDATE meta SET value = {2**63 - 1} WHERE key = 'epoch'",
+    ],
+)
+def test_an_engine_does_not_go_on_from_a_place_that_is_none(journal: Path, statement: str) -> None:
+    change(journal, statement)
+
+    async def work() -> None:
+        await Journal(journal, FAST).open()
+
+    with pytest.raises(JournalError, match="no number where one belongs"):
+        uvloop.run(work())
+
+
 def test_whatever_bits_flip_an_engine_opens_it_or_says_why_not(journal: Path) -> None:
     whole = journal.read_bytes()
     rng = random.Random(6)

@@ -10,8 +10,8 @@ from unittest import mock
 
 from engine.core.signals import Signal
 from engine.ingest import Ingest
-from engine.journal import Journal
 from engine.journal_store import JournalStore
+from engine.journal_writer import JournalWriter
 from engine.regenerate import Fate, Ledger
 from engine.stream_messages import GapReason, Subscribe
 from engine.stream_ring import SignalRing
@@ -132,14 +132,14 @@ def _answers_count_for_more() -> Any:
 
 def _rows_are_forgotten() -> Any:
     """A group of rows that could not be written is taken for written."""
-    fail = Journal._fail
+    fail = JournalWriter._fail
 
-    def wrong(self: Journal, *args: Any) -> None:
+    def wrong(self: JournalWriter, *args: Any) -> None:
         fail(self, *args)
-        if self._queue:
-            self._queue.popleft()
+        if self.queue:
+            self.queue.popleft()
 
-    return mock.patch.object(Journal, "_fail", wrong)
+    return mock.patch.object(JournalWriter, "_fail", wrong)
 
 
 def _numbers_go_on_after_a_kill() -> Any:

@@ -242,7 +242,7 @@ def simulated_edges(
         "engine.composition.Kernel": _kernel,
         "engine.journal_store.aiosqlite.connect": disk.connect,
         "engine.journal_store.lock_file": disk.lock_file,
-        "engine.journal.disk_state": disk.state,
+        "engine.journal_writer.disk_state": disk.state,
         "engine.budgets.rss_bytes": lambda: 1 << 28,
         "engine.budgets.available_bytes": lambda: 1 << 33,
         "engine.budgets.disk_free_bytes": lambda path: float(1 << 40),
