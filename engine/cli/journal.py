@@ -76,9 +76,9 @@ def prune(
 ) -> None:
     """Remove old rows and give the space back; no engine may be writing the journal.
 
-    An engine does this by itself, by `[journal]` of its configuration. Without options nothing is
-    removed, and the file only made as small as it can be; one of an earlier version is brought up
-    to date. Example: heqis journal prune var/journal.db --keep-age 90d
+    An engine does this by itself, as the table `journal` of its configuration says. Without options
+    nothing is removed, and the file only made as small as it can be; one of an earlier version is
+    brought up to date. Example: heqis journal prune var/journal.db --keep-age 90d
     """
     import asyncio
 

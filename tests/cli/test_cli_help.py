@@ -1,5 +1,6 @@
 """Help: every command, group and all, shows how it is used."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -16,7 +17,8 @@ def paths_of(command: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str,
         yield from paths_of(child, (*path, name))
 
 
-PATHS = list(paths_of(typer.main.get_command(make_app())))
+ROOT = typer.main.get_command(make_app())
+PATHS = list(paths_of(ROOT))
 
 
 @pytest.mark.parametrize("path", PATHS, ids=" ".join)
@@ -25,3 +27,12 @@ def test_every_commands_help_has_an_example(path: tuple[str, ...]) -> None:
     assert done.exit_code == 0
     text = " ".join(done.stdout.split())
     assert f"heqis {' '.join(path)} " in text[text.index("Example") :]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=" ".join)
+def test_no_word_of_a_help_is_taken_for_markup(path: tuple[str, ...]) -> None:
+    command = ROOT
+    for name in path:
+        command = getattr(command, "commands", {})[name]
+    words = re.findall(r"\[/?([a-z#@][^\[\]]*)\]", str(command.help))
+    assert set(words) <= {"bold"}, "the terminal would not show them"
