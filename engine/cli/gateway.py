@@ -98,7 +98,7 @@ def simulate(
 ) -> None:
     """Write a simulated market to a log, as fast as it goes: the same bytes every time.
 
-    The market is the one of [gateway.source], under its own times.
+    The market is the one of `gateway.source`, under its own times.
 
     Example: heqis simulate -o market.hql --ticks 100000
     """

@@ -34,5 +34,5 @@ def test_no_word_of_a_help_is_taken_for_markup(path: tuple[str, ...]) -> None:
     command = ROOT
     for name in path:
         command = getattr(command, "commands", {})[name]
-    words = re.findall(r"\[/?([a-z#@][^\[\]]*)\]", str(command.help))
+    words = re.findall(r"(?<!\\)\[/?([a-z#@][^\[\]]*)\]", str(command.help))
     assert set(words) <= {"bold"}, "the terminal would not show them"
