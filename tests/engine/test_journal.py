@@ -96,6 +96,18 @@ def test_reads_see_only_what_is_committed(tmp_path: Path) -> None:
     run(work)
 
 
+def test_another_commit_interval_counts_from_the_next_group_on(tmp_path: Path) -> None:
+    async def work() -> None:
+        slow = JournalConfig(commit_interval=3_600_000_000_000)
+        async with Journal(tmp_path / "j.db", slow) as journal:
+            journal.reconfigure(FAST)
+            append(journal, 2)
+            async with asyncio.timeout(20):
+                await journal.flush()
+
+    run(work)
+
+
 def test_a_clean_stop_keeps_epoch_and_sequence(tmp_path: Path) -> None:
     async def work() -> None:
         path = tmp_path / "j.db"
