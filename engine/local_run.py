@@ -12,12 +12,13 @@ from typing import Final
 from rich.console import Console
 
 from engine.access import Access
+from engine.child import Child, Watching
 from engine.config import Config
 from engine.core.errors import CheckFailedError
 from engine.notify import Notifier
 from engine.readiness import wait_for_health
 from engine.restart_policy import RestartRule
-from engine.supervise import Child, Supervisor, Watching, on_hang_up, stop_on_signals
+from engine.supervise import Supervisor, on_hang_up, stop_on_signals
 from engine.view_state import ViewState
 from engine.watch import watch
 

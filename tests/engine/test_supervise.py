@@ -8,16 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from engine.child import PARENT_VARIABLE, Child, Watching
 from engine.child_log import ChildLog
 from engine.core.errors import CheckFailedError, UserError
 from engine.restart_policy import RestartRule
-from engine.supervise import (
-    PARENT_VARIABLE,
-    Child,
-    Supervisor,
-    Watching,
-    follow_supervisor,
-)
+from engine.supervise import Supervisor, follow_supervisor
 
 OBEDIENT = "import signal, time; print('up', flush=True); time.sleep(60)"
 STUBBORN = (
