@@ -12,7 +12,7 @@ from engine.ingest import Ingest
 from engine.journal import Journal
 from engine.notify import Notifier
 from engine.watchdog import Pulse, Vitals, monotonic_ns
-from feeds.control import ControlClient
+from feeds.control_client import ControlClient
 from feeds.liveness import Liveness
 from latency.steady import stepped_ns
 

@@ -13,7 +13,7 @@ from engine.link_recovery import LinkRecovery
 from engine.recovery_timer import RecoveryTimer
 from engine.restart import Restart
 from feeds.config import LinkConfig
-from feeds.control import ControlClient
+from feeds.control_client import ControlClient
 from feeds.control_messages import Welcome
 from feeds.curve import gatekeeper_of
 from feeds.link import TickReceiver

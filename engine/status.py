@@ -18,7 +18,7 @@ from engine.risk.rules import RiskState
 from engine.sinks import LiveSink
 from engine.snapshot_keeper import SnapshotKeeper
 from engine.stream import Health, SignalStream
-from feeds.control import ControlClient
+from feeds.control_client import ControlClient
 from feeds.link import TickReceiver
 from latency.counts import StageSummary
 from latency.histogram import StageHistograms

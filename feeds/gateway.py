@@ -11,8 +11,8 @@ import orjson
 from engine.core.records import Instruments
 from feeds.codec import encode_instruments
 from feeds.config import GatewayConfig
-from feeds.control import ControlServer
 from feeds.control_desk import ControlDesk, StreamFacts
+from feeds.control_server import ControlServer
 from feeds.curve import client_of
 from feeds.frame_ring import FrameRing
 from feeds.gateway_feed import make_feed

@@ -16,7 +16,7 @@ from engine.core.records import INSTRUMENT, Instruments, Schema
 from feeds.burst import BurstDecoder, Counter
 from feeds.codec import decode_frame, decode_instruments, merge_instruments
 from feeds.config import LinkConfig
-from feeds.control import ControlClient
+from feeds.control_client import ControlClient
 from feeds.control_messages import Welcome
 from feeds.curve import gatekeeper_of
 from feeds.link import TickReceiver

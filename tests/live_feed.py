@@ -21,8 +21,8 @@ from engine.risk.rules import RiskState
 from feeds.burst import ORIGIN
 from feeds.codec import encode_frame, encode_instruments
 from feeds.config import LinkConfig
-from feeds.control import ControlServer
 from feeds.control_desk import ControlDesk, StreamFacts
+from feeds.control_server import ControlServer
 from feeds.link import TickSender
 from latency.histogram import StageHistograms
 from replay.digest import Collector

@@ -26,8 +26,8 @@ from bench.tick_injector import MARK
 
 from engine.config import Config
 from feeds.codec import encode_instruments
-from feeds.control import ControlServer
 from feeds.control_desk import ControlDesk, StreamFacts
+from feeds.control_server import ControlServer
 
 RATES: Final = (1_000, 20_000, 100_000)
 PAIRS: Final = 5

@@ -19,8 +19,8 @@ from engine.core.errors import LinkError
 from engine.core.records import Instruments, instrument_row
 from feeds.codec import encode_instruments
 from feeds.config import LinkConfig
-from feeds.control import ControlClient, ControlServer, StreamFacts
-from feeds.control_desk import ControlDesk
+from feeds.control_client import ControlClient
+from feeds.control_desk import ControlDesk, StreamFacts
 from feeds.control_messages import (
     MAX_REQUEST_BYTES,
     PROTOCOL,
@@ -38,6 +38,7 @@ from feeds.control_messages import (
     parse_reply,
     parse_request,
 )
+from feeds.control_server import ControlServer
 from feeds.control_session import ControlSession
 
 MS = 1_000_000

@@ -17,8 +17,9 @@ from pydantic import ValidationError
 
 from engine.core.errors import ConfigError, LinkError
 from feeds.config import GatewayConfig, LinkConfig
-from feeds.control import ControlClient, ControlServer
+from feeds.control_client import ControlClient
 from feeds.control_desk import ControlDesk, StreamFacts
+from feeds.control_server import ControlServer
 from feeds.curve import CurveClient, Gatekeeper
 from feeds.cutoff import LOOK_NS, Cutoff
 from feeds.keystore import KeyStore

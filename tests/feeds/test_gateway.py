@@ -22,7 +22,7 @@ from feeds.config import (
     SimulatorConfig,
     SpoolConfig,
 )
-from feeds.control import ControlClient
+from feeds.control_client import ControlClient
 from feeds.gateway import Gateway
 from feeds.link import TickReceiver
 from feeds.log_reader import LogReader

@@ -211,7 +211,7 @@ class Socket:
 
 
 class Channel:
-    """Stands for the control channel's ``_Channel``: a ROUTER that binds, or a DEALER."""
+    """Stands for the control channel's ``Channel``: a ROUTER that binds, or a DEALER."""
 
     def __init__(
         self,

@@ -1,26 +1,23 @@
-"""The control channel's sockets: the gateway's ROUTER and the engine's DEALER, over aiozmq."""
+"""The engine's end of the control channel: a DEALER that keeps in touch by itself."""
 
 import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
-import aiozmq
 import zmq
 
-from engine.core.errors import FrameError, LinkError
+from engine.core.errors import FrameError
 from engine.core.records import Instruments
 from feeds.codec import decode_instruments
 from feeds.config import LinkConfig
-from feeds.control_desk import ControlDesk, StreamFacts
+from feeds.control_channel import Channel
 from feeds.control_messages import (
     BUSY,
     MAX_REPLY_BYTES,
-    MAX_REQUEST_BYTES,
     UNSUPPORTED,
     Bye,
     ErrorReply,
@@ -35,193 +32,14 @@ from feeds.control_messages import (
     encode,
 )
 from feeds.control_session import ControlSession
-from feeds.curve import client_of, gatekeeper_of
-from feeds.peer_watch import PeerWatch
+from feeds.curve import client_of
 from latency.offset import OffsetEstimate
 from latency.steady import steady_ns
 
-__all__ = ["ControlClient", "ControlServer", "StreamFacts"]
-
-_HWM: Final = 64
 _PART_S: Final = 0.25
-_WATCH_S: Final = 0.1
 _PREFIX: Final = b"heqis"
 _IDENTITY_BYTES: Final = 12
 """Random ones: an engine that connects again is the same peer, and no other is."""
-
-
-class _Channel:
-    """One aiozmq transport with its context; the protocol object aiozmq calls back."""
-
-    def __init__(
-        self, kind: int, max_bytes: int, on_message: Callable[[list[bytes]], None]
-    ) -> None:
-        self._on_message = on_message
-        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.socket = self.context.socket(kind)
-        self.socket.setsockopt(zmq.LINGER, 0)
-        self.socket.setsockopt(zmq.MAXMSGSIZE, max_bytes)
-        self.socket.set_hwm(_HWM)
-        self._kind = kind
-        self._transport: Any = None
-        self._lost = asyncio.get_running_loop().create_future()
-
-    async def open(self) -> None:
-        """Hand the socket, bound or connected, to the loop."""
-        self._transport, _ = await aiozmq.create_zmq_connection(
-            lambda: self, self._kind, zmq_sock=self.socket
-        )
-
-    def write(self, parts: Sequence[bytes]) -> bool:
-        """Send one message; False while an earlier one still waits for a peer."""
-        if self._transport is None or self._transport.get_write_buffer_size():
-            return False
-        self._transport.write(parts)
-        return True
-
-    async def close(self) -> None:
-        """Close the socket and its context; closing twice does nothing."""
-        if self._transport is not None:
-            self._transport.abort()
-            self._transport = None
-            await self._lost
-        if not self.context.closed:
-            self.socket.close()
-            self.context.term()
-
-    def connection_made(self, transport: object) -> None:
-        """Called by aiozmq."""
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """Called by aiozmq when the socket is closed."""
-        self._transport = None
-        if not self._lost.done():
-            self._lost.set_result(None)
-
-    def msg_received(self, parts: list[bytes]) -> None:
-        """Called by aiozmq for each message."""
-        self._on_message(parts)
-
-    def pause_writing(self) -> None:
-        """Called by aiozmq; ``write`` asks the buffer itself."""
-
-    def resume_writing(self) -> None:
-        """Called by aiozmq; ``write`` asks the buffer itself."""
-
-
-class ControlServer:
-    """The gateway's end, an asynchronous context: binds, answers, tells all peers of changes.
-
-    Args:
-        endpoint: Where to bind.
-        desk: Answers the messages.
-        keys: Directory of the key store that says who is let in; None lets everybody in.
-
-    Raises:
-        ConfigError: the key store cannot be used.
-        LinkError: on entering, the endpoint cannot be bound.
-    """
-
-    def __init__(self, endpoint: str, desk: ControlDesk, keys: Path | None = None) -> None:
-        self._endpoint = endpoint
-        self._desk = desk
-        self._gatekeeper = gatekeeper_of(keys)
-        self._channel: _Channel | None = None
-        self._watch: PeerWatch | None = None
-        self._watching: asyncio.Task[None] | None = None
-        self.unsent = 0
-
-    @property
-    def counters(self) -> dict[str, int]:
-        """Peers let in and refused, by name."""
-        watch, keeper = self._watch, self._gatekeeper
-        counted = {} if watch is None else watch.counters
-        return counted if keeper is None else {**counted, **keeper.counters}
-
-    @property
-    def endpoint(self) -> str:
-        """The endpoint as bound, with the port the system chose."""
-        if self._channel is None:
-            return self._endpoint
-        return self._channel.socket.getsockopt_string(zmq.LAST_ENDPOINT)
-
-    async def __aenter__(self) -> Self:
-        channel = _Channel(zmq.ROUTER, MAX_REQUEST_BYTES, self._on_message)
-        channel.socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        if self._gatekeeper is not None:
-            self._gatekeeper.guard(channel.socket, channel.context)
-        watch = PeerWatch(channel.socket)
-        try:
-            channel.socket.bind(self._endpoint)
-        except zmq.ZMQError as error:
-            watch.close()
-            self._dismiss()
-            await channel.close()
-            raise LinkError(f"cannot bind control to {self._endpoint}: {error}") from None
-        await channel.open()
-        self._channel, self._watch = channel, watch
-        self._watching = asyncio.create_task(self._keep_watch(watch), name="heqis-control-watch")
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    def ask_restart(self, reason: str) -> int:
-        """Ask every peer to end in order and begin anew; return how many were asked."""
-        self._broadcast(self._desk.restart(reason))
-        return len(self._desk.peers)
-
-    def tell_instruments(self) -> None:
-        """Send every peer the definitions."""
-        self._broadcast(self._desk.new_instruments())
-
-    async def close(self) -> None:
-        """Say goodbye to every peer and close; closing twice does nothing."""
-        if self._channel is None:
-            return
-        self._broadcast(self._desk.bye())
-        channel, self._channel = self._channel, None
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
-        if self._watch is not None:
-            self._watch.close()
-        channel.socket.setsockopt(zmq.LINGER, 100)
-        self._dismiss()
-        await channel.close()
-
-    def _dismiss(self) -> None:
-        if self._gatekeeper is not None:
-            self._gatekeeper.close()
-
-    async def _keep_watch(self, watch: PeerWatch) -> None:
-        """Follow the connections; when a key was revoked, end all: who still may is back at once.
-
-        A ROUTER does not tell whose connection is whose, and what is asked here is asked again.
-        """
-        while True:
-            await asyncio.sleep(_WATCH_S)
-            watch.read()
-            if self._gatekeeper is not None and self._gatekeeper.take_cut():
-                watch.shut(watch.descriptors)
-
-    def _broadcast(self, payload: bytes) -> None:
-        for peer in self._desk.peers:
-            self._send(peer, payload)
-
-    def _send(self, peer: bytes, *payload: bytes) -> None:
-        if self._channel is None or not self._channel.write((peer, *payload)):
-            self.unsent += 1
-
-    def _on_message(self, parts: list[bytes]) -> None:
-        peer, *payload = parts
-        answer = self._desk.answer(peer, payload, steady_ns(), time.monotonic_ns())
-        self._send(peer, *answer)
 
 
 class ControlClient:
@@ -255,7 +73,7 @@ class ControlClient:
         self._identity = _PREFIX + os.urandom(_IDENTITY_BYTES)
         self._session = ControlSession(config, name)
         self._on_instruments = on_instruments
-        self._channel: _Channel | None = None
+        self._channel: Channel | None = None
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._welcomed = asyncio.Event()
@@ -288,7 +106,7 @@ class ControlClient:
         return dict(self._session.counters)
 
     async def __aenter__(self) -> Self:
-        channel = _Channel(zmq.DEALER, MAX_REPLY_BYTES, self._on_message)
+        channel = Channel(zmq.DEALER, MAX_REPLY_BYTES, self._on_message)
         channel.socket.setsockopt(zmq.IDENTITY, self._identity)
         channel.socket.setsockopt(zmq.IMMEDIATE, 1)
         if self._curve is not None:
