@@ -44,6 +44,16 @@ CREATE TABLE IF NOT EXISTS events (
 columns say; of refusals and events it is ``crc_of`` their columns but ``row``. ``nth`` counts the
 refusals of one reason since the engine started, sampled or not."""
 
+OPERATOR_STATE: Final = "operator_state"
+"""Kind of the event for what an operator has the risk gate allow."""
+LASTING: Final = OPERATOR_STATE
+"""Kind of events of which the newest holds however old it is, and is not pruned."""
+KEEP_LASTING: Final = (
+    "INSERT INTO events SELECT NULL, ts, kind, fields, crc "
+    "FROM (SELECT * FROM events ORDER BY row LIMIT ?1) "
+    "WHERE kind = ?2 AND row = (SELECT max(row) FROM events WHERE kind = ?2)"
+)
+"""Writes the newest event of a kind once more, if it is among the oldest rows of all."""
 INSERT_SIGNAL: Final = (
     "INSERT INTO signals VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING"
 )

@@ -8,6 +8,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Final, Self
 
@@ -21,6 +22,8 @@ from engine.journal_schema import (
     INSERT_EVENT,
     INSERT_REFUSAL,
     INSERT_SIGNAL,
+    KEEP_LASTING,
+    LASTING,
     PUT_META,
     RESTART_GATE,
     SCHEMA,
@@ -231,18 +234,23 @@ class JournalStore:
         return max(0, int(next(iter(rows))[0]) - keep)
 
     async def remove_oldest(self, table: str, count: int, before_wall_ns: int | None) -> int:
-        """Remove the ``count`` oldest rows of a table, or those of them from before a time.
+        """Remove the ``count`` oldest rows of a table, or of them those up to a time.
+
+        The newest event of a kind that lasts is written once more instead.
 
         Returns:
             Rows removed.
         """
         order, age = _ORDER[table], _AGE_COLUMN[table]
-        oldest = f"SELECT {order}, {age} FROM {table} ORDER BY {order} LIMIT ?"
-        where = "" if before_wall_ns is None else f" WHERE {age} < {before_wall_ns}"
-        statement = (
-            f"DELETE FROM {table} WHERE ({order}) IN (SELECT {order} FROM ({oldest}){where})"
-        )
+        oldest = f"FROM {table} ORDER BY {order} LIMIT ?"
+        statement = f"DELETE FROM {table} WHERE ({order}) IN (SELECT {order} {oldest})"
         try:
+            if before_wall_ns is not None:
+                # A clock may have been set back: what lies between younger rows stays.
+                ages = await self.writer.execute_fetchall(f"SELECT {age} {oldest}", (count,))
+                count = sum(1 for _ in takewhile(lambda row: row[0] < before_wall_ns, ages))
+            if table == "events":
+                await self.writer.execute(KEEP_LASTING, (count, LASTING))
             cursor = await self.writer.execute(statement, (count,))
             await self.writer.commit()
         except DAMAGED:

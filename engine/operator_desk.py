@@ -3,20 +3,21 @@
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from engine.background import Background
 from engine.core.errors import ConfigError, HeqisError
 from engine.core.ports import SignalSink
+from engine.journal_schema import OPERATOR_STATE
 from engine.model_control import ModelControl
 from engine.reloader import Reloader
 from engine.risk.gate import RiskGate
 from engine.risk.rules import RiskState
 from engine.stream_messages import GateState, Operate
 
+__all__ = ["OPERATOR_STATE", "OperatorDesk"]
+
 _log = logging.getLogger(__name__)
-OPERATOR_STATE: Final = "operator_state"
-"""Kind of the journal's event for an operator's command."""
 
 
 class OperatorDesk:

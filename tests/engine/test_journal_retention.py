@@ -141,3 +141,38 @@ def test_rows_are_written_between_the_transactions_of_a_long_prune(tmp_path: Pat
     uvloop.run(work())
     assert seen == [*range(16, 990, 16), 990]
     assert verify(path).events == len(seen)
+
+
+def test_a_clock_that_was_set_back_tears_no_hole(tmp_path: Path) -> None:
+    path, now = tmp_path / "j.db", 10**15
+    config = JournalConfig(**PRUNING, keep_age="1h")
+    old, young = now - 2 * 3600 * 10**9, now - 10**9
+
+    async def work() -> None:
+        async with Journal(path, config, wall_ns=lambda: now) as journal:
+            for ts in (old, old, young, old, young):
+                journal.append_event("clock", {}, ts)
+            await journal.flush()
+            await until(lambda: journal.counters["pruned"] == 2)
+            await asyncio.sleep(0)
+            assert len(await journal.read_fields("clock", 10)) == 3
+
+    uvloop.run(work())
+    assert verify(path).ok
+
+
+def test_what_the_operator_last_allowed_is_known_however_much_came_since(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    config = JournalConfig(**PRUNING, keep_events=100, keep_age="1ns")
+
+    async def work() -> None:
+        async with Journal(path, config, wall_ns=lambda: 10**15) as journal:
+            for state in ("reducing", "halted"):
+                journal.append_event("operator_state", {"to": state}, 1)
+            for number in range(1_000):
+                journal.append_event("gap", {"n": number}, 2)
+            await until(lambda: journal.counters["pruned"] > 1_000)
+            assert await journal.read_last_event("operator_state") == {"to": "halted"}
+
+    uvloop.run(work())
+    assert verify(path).ok
