@@ -8,11 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
 import psutil
 from live_cases import free_endpoints
+
+from engine.composition import Blueprint, resolve
+from engine.config import load_config
 
 ROOT = Path(__file__).parents[1]
 START_S = 100.0
@@ -43,6 +47,35 @@ gap_hold = 0
 max_late = "20s"
 """
 """A strategy that signals several times a second at 5,000 ticks/s, and few limits."""
+
+THREE_RULES = """
+[[bars]]
+name = "1s"
+interval = "1s"
+[[bars]]
+name = "200t"
+kind = "tick"
+size = 200
+
+[[strategies]]
+name = "macd"
+rule = "macd_cross"
+on = "1s"
+params = { fast = 2, slow = 4, signal = 2 }
+valid_for = "10m"
+[[strategies]]
+name = "rsi"
+rule = "macd_rsi"
+on = "200t"
+valid_for = "10m"
+[[strategies]]
+name = "flow"
+rule = "flow_momentum"
+on = "tick"
+params = { length = 100, entry = 0.3, rearm = 0.1, move_bps = 50.0 }
+valid_for = "10m"
+"""
+"""Strategies on bars of time, on bars of ticks and on ticks."""
 
 
 def source_toml(rate: float = 5_000.0, instruments: int = 10, **more: object) -> str:
@@ -147,12 +180,17 @@ class Rig:
             timeout=60, check=False,
         )  # fmt: skip
 
+    def blueprint(self) -> Blueprint:
+        """Return what the configuration makes of an engine, without regard to the environment."""
+        return resolve(load_config([self.file], {}))
+
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Return what the journal has; nothing while it is not there."""
         if not self.journal.exists():
             return []
+        uri = f"file:{self.journal}?mode=ro"
         try:
-            with sqlite3.connect(f"file:{self.journal}?mode=ro", uri=True, timeout=5) as journal:
+            with closing(sqlite3.connect(uri, uri=True, timeout=5)) as journal:
                 return journal.execute(query).fetchall()
         except sqlite3.OperationalError:
             return []
@@ -184,3 +222,17 @@ class Rig:
         process.send_signal(number)
         process.wait(STOP_S)
         return time.monotonic() - began
+
+    def stop(self, process: psutil.Popen) -> None:
+        """End a process by SIGTERM; it must exit with 0."""
+        self.end(process)
+        assert process.returncode == 0, self.log("engine")[-2_000:] + self.log("gateway")[-2_000:]
+
+    def play_live(self, seconds: float) -> None:
+        """Run an engine, and a gateway for so long; both must end well."""
+        engine = self.start("engine")
+        eventually(lambda: "ready" in self.log("engine"), "ready")
+        gateway = self.start("gateway")
+        time.sleep(seconds)
+        self.stop(engine)
+        self.stop(gateway)

@@ -3,20 +3,13 @@
 Real gateway, real engine, real time: windows of the demo's clock fill within half a minute.
 """
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-from live_cases import free_endpoints
 from live_models import events, signals
+from process_rig import Rig, source_toml
 from score_books import book_of, room
 
-from engine.composition import resolve
-from engine.config import load_config
 from engine.core.models import Precision
 from engine.core.signals import Signal
 from feeds.log_reader import LogReader
@@ -28,26 +21,8 @@ pytest.importorskip("onnxruntime", reason="models are run by ONNX Runtime")
 BUNDLE = Path(__file__).parents[2] / "models" / "demo-tcn"
 LIVE_S = 42.0
 CONFIG = """
-[link]
-data = "{data}"
-control = "{control}"
-
-[gateway]
-outputs = ["{data}"]
-control = "{control}"
-[gateway.source]
-kind = "simulator"
-seed = 7
-rate = 1500
-effect_bps_per_s = 4.0
-
 [engine]
-record = "{directory}/recordings"
-hlog = "{directory}/stages.hlog"
-[journal]
-path = "{directory}/journal.db"
-[stream]
-port = 0
+record = "recordings"
 
 [risk.data]
 max_late = "60s"
@@ -93,39 +68,6 @@ params = {{ fast = 2, slow = 4, signal = 2 }}
 """
 
 
-def start(role: str, config: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "engine.cli", role, "-c", str(config)],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-
-
-def stop(process: subprocess.Popen[str]) -> None:
-    process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=20)
-    assert process.returncode == 0, told
-
-
-def run_session(directory: Path, placement: str) -> Path:
-    data, control = free_endpoints(2)
-    config = directory / "session.toml"
-    text = CONFIG.format(
-        data=data, control=control, directory=directory, bundle=BUNDLE, placement=placement
-    )
-    config.write_text(text, encoding="utf-8")
-    engine = start("engine", config)
-    assert engine.stderr is not None
-    while "ready" not in (line := engine.stderr.readline()):
-        assert line, "the engine ended before it was ready"
-    gateway = start("gateway", config)
-    time.sleep(LIVE_S)
-    stop(engine)
-    stop(gateway)
-    return config
-
-
 Place = tuple[str, str, int]
 """Strategy, instrument and receive time of what a signal came of."""
 
@@ -140,10 +82,12 @@ def test_the_demo_model_says_live_what_it_says_in_a_replay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
     pytest.importorskip(backend, reason="what the model is run by")
-    config = run_session(tmp_path, f'["{backend}@cpu"]')
+    config = CONFIG.format(bundle=BUNDLE, placement=f'["{backend}@cpu"]')
+    with Rig(tmp_path, config + source_toml(1_500.0, 20, effect_bps_per_s=4.0)) as rig:
+        rig.play_live(LIVE_S)
     (log,) = (tmp_path / "recordings").iterdir()
     assert verify(log).ok
-    blueprint = resolve(load_config([config], {}))
+    blueprint = rig.blueprint()
     live, replayed = signals(tmp_path / "journal.db"), list[Signal]()
     with book_of(monkeypatch) as book:
         result = play([log], blueprint, Options(keep=replayed.append))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from faults.fault_kit import FULL, Journaled, Process, blueprint_of, until, write_config
+from process_rig import FULL, START_S, THREE_RULES, Rig, eventually, source_toml
 
 from engine.core.signals import Signal
 from engine.snapshot_file import SnapshotFiles, read_snapshot
@@ -16,31 +16,45 @@ from replay.player import Options, play
 
 KILLS = 100 if FULL else 5
 LIVE_WITHIN_S = 3.0
+RECORD = """
+[engine]
+record = "recordings"
+"""
+CONFIG = f"""
+[gateway]
+await_output = true
+[gateway.spool]
+directory = "spool"
+{source_toml(instruments=20)}
+[risk.data]
+max_late = "10m"
+gap_hold = 0
+[risk.limits]
+max_position = 0
+{THREE_RULES}"""
 
 
-def undisturbed(directory: Path, config: Path, taken: int) -> list[str]:
+def undisturbed(rig: Rig, taken: int) -> list[str]:
     """Return the ids that the gateway's spool gives, up to the last tick that was taken."""
-    (spool,) = (directory / "spool").iterdir()
+    (spool,) = (rig.directory / "spool").iterdir()
     signals: list[Signal] = []
-    result = play([spool], blueprint_of(config), Options(keep=signals.append))
+    result = play([spool], rig.blueprint(), Options(keep=signals.append))
     assert (result.missing, result.bad_input) == (0, {})
     return [one.id for one in signals if one.tick_seq <= taken]
 
 
-def restart(engine: Process, journal: Journaled) -> tuple[float, float]:
-    """Start a dead engine; return the wall and the processor's seconds until it is live."""
-    lives = len(journal.events("engine_live"))
+def restart(rig: Rig) -> tuple[psutil.Popen, float, float]:
+    """Start an engine anew; return it, and the wall and processor's seconds until it is live."""
+    lives = len(rig.events("engine_live"))
     began = time.monotonic()
-    engine.start()
-    until(lambda: len(journal.events("engine_live")) > lives, "live after a kill")
+    engine = rig.start("engine")
+    eventually(lambda: len(rig.events("engine_live")) > lives, "live after a kill", START_S)
     wall_s = time.monotonic() - began
-    times = psutil.Process(engine.pid).cpu_times()
-    return wall_s, times.user + times.system
+    times = engine.cpu_times()
+    return engine, wall_s, times.user + times.system
 
 
-def told(
-    kills: int, ticks: int, lives: list[dict[str, int]], took: list[tuple[float, float]]
-) -> None:
+def told(kills: int, ticks: int, lives: list[dict[str, int]], took: list[list[float]]) -> None:
     walls, works = (sorted(column) for column in zip(*took, strict=True))
     fates = {name: sum(one[name] for one in lives) for name in ("recognised", "late", "expired")}
     print(  # noqa: T201 - the figure
@@ -57,27 +71,27 @@ def test_an_engine_killed_again_and_again_misses_nothing_and_repeats_nothing(
     tmp_path: Path, *, records: bool
 ) -> None:
     random_ = random.Random(20240304)
-    config = write_config(tmp_path)
-    if not records:
-        config.write_text(config.read_text().replace("record = ", "# record = "))
-    journal = Journaled(tmp_path / "journal.db")
     took = []
-    with Process("engine", config) as engine, Process("gateway", config) as gateway:
-        until(lambda: journal.events("engine_live"), "live")
+    environ = {"HEQIS__ENGINE__SNAPSHOT_INTERVAL": "2s"}
+    with Rig(tmp_path, CONFIG + RECORD * records, environ) as rig:
+        engine, gateway = rig.start("engine"), rig.start("gateway")
+        eventually(lambda: rig.events("engine_live"), "live")
         for _ in range(KILLS):
             time.sleep(random_.uniform(0.0, 3.0))
             engine.kill()
-            took.append(restart(engine, journal))
+            engine.wait()
+            engine, *seconds = restart(rig)
+            took.append(seconds)
         time.sleep(2.0)
-        engine.stop()
-        gateway.stop()
+        rig.stop(engine)
+        rig.stop(gateway)
     newest, *_ = SnapshotFiles(tmp_path / "journal.snapshots").paths()
     (place,) = read_snapshot(newest).streams
     ticks = place.next_seq - 1
-    told(KILLS, ticks, journal.events("engine_live"), took)
-    expected = undisturbed(tmp_path, config, ticks)
-    signals = journal.rows("SELECT epoch, seq, id FROM signals ORDER BY epoch, seq")
-    expired = journal.rows("SELECT id FROM refusals WHERE gate = 'restart'")
+    told(KILLS, ticks, rig.events("engine_live"), took)
+    expected = undisturbed(rig, ticks)
+    signals = rig.rows("SELECT epoch, seq, id FROM signals ORDER BY epoch, seq")
+    expired = rig.rows("SELECT id FROM refusals WHERE gate = 'restart'")
     assert sorted([*(row[2] for row in signals), *(row[0] for row in expired)]) == sorted(expected)
     assert len(expected) > 20 * KILLS
     for _, rows in groupby(signals, key=lambda row: row[0]):
