@@ -18,7 +18,14 @@ import orjson
 from engine.core.errors import JournalError
 from engine.core.signals import Refusal, Signal
 from engine.journal_alarm import NS_PER_S, Cause
-from engine.journal_schema import Decision, Record, RefusalSampler, SampledRefusal, make_event
+from engine.journal_schema import (
+    COMMANDED,
+    Decision,
+    Record,
+    RefusalSampler,
+    SampledRefusal,
+    make_event,
+)
 from engine.journal_store import DAMAGED, JournalStore
 from engine.journal_writer import JournalWriter
 from engine.stream_config import JournalConfig
@@ -181,8 +188,15 @@ class Journal:
         self._append_lesser(SampledRefusal(refusal, nth))
 
     def append_event(self, kind: str, fields: Mapping[str, Any], ts: int) -> None:
-        """Queue an event; ``ts`` is wall nanoseconds. Dropped, and counted, without room."""
-        self._append_lesser(make_event(kind, fields, ts))
+        """Queue an event; ``ts`` is wall nanoseconds. Dropped, and counted, without room.
+
+        What was commanded has the room that signals have.
+        """
+        event = make_event(kind, fields, ts)
+        if kind in COMMANDED and self.accepting:
+            self._writer.append(event)
+        else:
+            self._append_lesser(event)
 
     async def flush(self) -> None:
         """Wait until everything appended so far is committed."""

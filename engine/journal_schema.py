@@ -46,6 +46,10 @@ refusals of one reason since the engine started, sampled or not."""
 
 OPERATOR_STATE: Final = "operator_state"
 """Kind of the event for what an operator has the risk gate allow."""
+COMMANDED: Final = frozenset(
+    {OPERATOR_STATE, "operator_command", "reload", "reload_refused", "halted"}
+)
+"""Kinds of events that tell what was commanded, and of a halt: they have a signal's room."""
 LASTING: Final = OPERATOR_STATE
 """Kind of events of which the newest holds however old it is, and is not pruned."""
 KEEP_LASTING: Final = (

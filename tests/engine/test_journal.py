@@ -356,6 +356,21 @@ def test_refusals_and_events_yield_to_signals(
     run(work)
 
 
+def test_what_was_commanded_has_the_room_of_signals(tmp_path: Path) -> None:
+    config = FAST.model_copy(update={"max_queued": 10})
+
+    async def work() -> None:
+        async with Journal(tmp_path / "j.db", config) as journal:
+            for at in range(8):
+                journal.append_event("gap", {"count": at}, at)
+            journal.append_event("operator_state", {"to": "halted"}, 9)
+            await journal.flush()
+            assert journal.counters["dropped"] == 3
+            assert await journal.read_last_event("operator_state") == {"to": "halted"}
+
+    run(work)
+
+
 def test_refusals_are_sampled_by_reason_and_numbered(tmp_path: Path) -> None:
     path = tmp_path / "j.db"
     config = FAST.model_copy(update={"refusals_first": 3, "refusals_every": 10})
