@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -26,6 +27,19 @@ _EMITTED = b'"ts_emit":'
 def masked(message: dict[str, Any]) -> bytes:
     """Return the frame in which a client sends a message."""
     return Frame(Opcode.TEXT, orjson.dumps(message)).serialize(mask=True, extensions=[])
+
+
+async def deaf_client(port: int) -> socket.socket:
+    """Subscribe to everything over a small receive buffer, and never read again."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(sock, ("127.0.0.1", port))
+    await loop.sock_sendall(sock, UPGRADE)
+    await loop.sock_recv(sock, 1024)
+    await loop.sock_sendall(sock, masked({"type": "subscribe", "from_seq": 1}))
+    return sock
 
 
 class RawClient(asyncio.Protocol):

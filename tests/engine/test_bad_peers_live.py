@@ -3,19 +3,17 @@
 import asyncio
 import contextlib
 import random
-import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import orjson
 import uvloop
 import zmq
 from live_cases import live_tree, wait_until
 from live_feed import HandFeed, assert_unharmed, feed_tree, journaled_ids
+from raw_clients import deaf_client
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
-from websockets.frames import Frame, Opcode
 
 from engine.client import Signal, SignalClient
 from engine.composition import Blueprint, resolve
@@ -23,10 +21,6 @@ from engine.config import Config
 from engine.daemon import Engine
 
 Scene = Callable[[Engine, HandFeed], Awaitable[None]]
-UPGRADE = (
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
 FLOOD = 10_000
 SMALL = {"send_buffer_bytes": 16_384, "socket_buffer_bytes": 16_384}
 
@@ -144,21 +138,6 @@ def test_a_message_too_long_is_closed_with_1009(tmp_path: Path) -> None:
         await wait_until(lambda: engine.stream.counters["oversize_messages"] == 2)
 
     live(tmp_path, scene)
-
-
-async def deaf_client(port: int) -> socket.socket:
-    """Subscribe to everything over a small receive buffer, and never read again."""
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    sock.setblocking(False)
-    loop = asyncio.get_running_loop()
-    await loop.sock_connect(sock, ("127.0.0.1", port))
-    await loop.sock_sendall(sock, UPGRADE)
-    await loop.sock_recv(sock, 1024)
-    wish = orjson.dumps({"type": "subscribe", "from_seq": 1})
-    frame = Frame(Opcode.TEXT, wish).serialize(mask=True, extensions=[])
-    await loop.sock_sendall(sock, frame)
-    return sock
 
 
 def test_clients_that_stop_reading_are_cut_off_while_others_get_everything(tmp_path: Path) -> None:

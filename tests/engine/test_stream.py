@@ -1,5 +1,4 @@
 import asyncio
-import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -7,11 +6,11 @@ from typing import Any
 import orjson
 import pytest
 from pydantic import ValidationError
+from raw_clients import deaf_client
 from stream_fakes import INSTRUMENTS, make_signal
 from stream_rig import Reader, closed_with, rig, run, subscribed
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
-from websockets.frames import Frame, Opcode
 
 from engine.core.errors import StreamError
 from engine.core.settings import is_loopback
@@ -19,33 +18,6 @@ from engine.journal import Journal
 from engine.stream import Health, SignalStream
 from engine.stream_config import JournalConfig, StreamConfig
 from engine.stream_messages import Operate, encode
-
-UPGRADE = (
-    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
-
-
-async def deaf_client(port: int, **wish: object) -> tuple[asyncio.Transport, asyncio.Protocol]:
-    """Subscribe to everything on a connection with a small receive buffer, and never read."""
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    sock.setblocking(False)
-    loop = asyncio.get_running_loop()
-    await loop.sock_connect(sock, ("127.0.0.1", port))
-    await loop.sock_sendall(sock, UPGRADE)
-    await loop.sock_recv(sock, 1024)
-    payload = orjson.dumps({"type": "subscribe", **wish})
-    frame = Frame(Opcode.TEXT, payload).serialize(mask=True, extensions=[])
-    await loop.sock_sendall(sock, frame)
-    lost = LostProtocol()
-    transport, _ = await loop.create_connection(lambda: lost, sock=sock)
-    transport.pause_reading()
-    return transport, lost
-
-
-class LostProtocol(asyncio.Protocol):
-    """Hears of nothing but the end."""
 
 
 def test_two_clients_with_two_filters_each_get_their_own(tmp_path: Path) -> None:
@@ -114,7 +86,7 @@ def test_a_client_that_never_reads_is_cut_off_while_others_get_everything(tmp_pa
         settings: dict[str, Any] = {"send_buffer_bytes": 16_384, "socket_buffer_bytes": 16_384}
         async with rig(tmp_path / "j.db", **settings) as engine:
             good = await subscribed(engine.client())
-            transport, _ = await deaf_client(engine.stream.port)
+            deaf = await deaf_client(engine.stream.port)
             while engine.stream.clients < 2:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.001)
             began_s = blocked_s = time.monotonic()
@@ -134,7 +106,7 @@ def test_a_client_that_never_reads_is_cut_off_while_others_get_everything(tmp_pa
             engine.emit(1)
             await good.until_last(engine.journal.next_seq - 1)
             assert good.seqs == list(range(1, engine.journal.next_seq))
-            transport.abort()
+            deaf.close()
             await good.close()
 
     run(work)
@@ -302,7 +274,7 @@ def test_a_stop_tells_every_client_and_does_not_wait_for_deaf_ones(tmp_path: Pat
     async def work() -> None:
         async with rig(tmp_path / "j.db", close_timeout="200ms", stall_timeout="30s") as engine:
             connection = await engine.connect()
-            transport, _ = await deaf_client(engine.stream.port)
+            deaf = await deaf_client(engine.stream.port)
             while engine.stream.clients < 2:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.001)
             engine.emit(2_000)
@@ -312,7 +284,7 @@ def test_a_stop_tells_every_client_and_does_not_wait_for_deaf_ones(tmp_path: Pat
             await engine.stream.stop()
             assert time.monotonic() - began_s < 2.0
             assert await closing == 1001
-            transport.abort()
+            deaf.close()
 
     run(work)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import uvloop
-from raw_clients import UPGRADE, RawClient, Server, masked, stream_server
+from raw_clients import RawClient, Server, deaf_client, stream_server
 
 RATE = 300.0
 SIGNALS = 2_000
@@ -20,19 +20,6 @@ TCP_CLOSE = 7
 """The kernel's number for the state of a connection that is no more."""
 CHECK_S = 0.25
 """Between two looks at who has stopped reading."""
-
-
-async def deaf_client(port: int) -> socket.socket:
-    """Subscribe to everything, and never read again."""
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    sock.setblocking(False)
-    loop = asyncio.get_running_loop()
-    await loop.sock_connect(sock, ("127.0.0.1", port))
-    await loop.sock_sendall(sock, UPGRADE)
-    await loop.sock_recv(sock, 1024)
-    await loop.sock_sendall(sock, masked({"type": "subscribe", "from_seq": 1}))
-    return sock
 
 
 def is_out(sock: socket.socket) -> bool:

@@ -104,7 +104,7 @@ tls = {{ certificate = "{files.certificate}", key = "{files.key}" }}
             "noisy": self.tokens["noisy"],
         }  # fmt: skip
         return subprocess.Popen(
-            [sys.executable, str(ROOT / "tests" / "strangers.py"), json.dumps(plan)],
+            [sys.executable, str(ROOT / "tests" / "intruders.py"), json.dumps(plan)],
             env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
             stdout=subprocess.PIPE,
             text=True,

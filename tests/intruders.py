@@ -1,4 +1,4 @@
-"""Strangers that beset an engine; run as a process of its own, prints what it did as JSON.
+"""Intruders that beset an engine; run as a process of its own, prints what it did as JSON.
 
 Each kind comes from an address of its own on loopback, at a rate of its own.
 """
@@ -70,25 +70,32 @@ def knock(port: int) -> Callable[[int], Awaitable[None]]:
     return act
 
 
+def come(
+    port: int, context: ssl.SSLContext, token: str, address: str, origin: Origin | None = None
+) -> connect:
+    """Connect over TLS from an address, with a token if it is not empty."""
+    return connect(
+        f"wss://127.0.0.1:{port}",
+        ssl=context,
+        additional_headers={"Authorization": f"Bearer {token}"} if token else {},
+        local_addr=(address, 0),
+        origin=origin,
+        proxy=None,
+        max_queue=None,
+    )
+
+
 def beg(port: int, tokens: list[str], origin: str) -> Callable[[int], Awaitable[None]]:
     """Come over TLS with a token that is wrong, revoked, expired, or none, or a wrong origin."""
     context = trusting()
 
     async def act(number: int) -> None:
         token = tokens[number % len(tokens)]
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
         DONE["begged"] += 1
         try:
             async with (
                 asyncio.timeout(5),
-                connect(
-                    f"wss://127.0.0.1:{port}",
-                    ssl=context,
-                    additional_headers=headers,
-                    local_addr=("127.0.0.3", 0),
-                    origin=None if token else Origin(origin),
-                    proxy=None,
-                ),
+                come(port, context, token, "127.0.0.3", None if token else Origin(origin)),
             ):
                 DONE["let_in"] += 1
         except InvalidStatus as error:
@@ -102,20 +109,12 @@ def beg(port: int, tokens: list[str], origin: str) -> Callable[[int], Awaitable[
 def chatter(port: int, token: str) -> Callable[[int], Awaitable[None]]:
     """With a good token: subscriptions and messages without end, then again."""
     context = trusting()
-    headers = {"Authorization": f"Bearer {token}"}
 
     async def act(number: int) -> None:
         try:
             async with (
                 asyncio.timeout(5),
-                connect(
-                    f"wss://127.0.0.1:{port}",
-                    ssl=context,
-                    additional_headers=headers,
-                    local_addr=("127.0.0.4", 0),
-                    proxy=None,
-                    max_queue=None,
-                ) as connection,
+                come(port, context, token, "127.0.0.4") as connection,
             ):
                 for at in range(300):
                     await connection.send(MESSAGE % at if number % 2 else '{"type":"ping"}')
