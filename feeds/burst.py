@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.records import BAR, MAX_FRAME_RECORDS, TICK, Bars, Schema, Ticks
-from feeds.burst_kernel import (
+from feeds.burst_kernel import decode_entry
+from feeds.burst_layout import (
     EPOCH,
     GATEWAY,
     HOLD,
@@ -20,7 +21,6 @@ from feeds.burst_kernel import (
     ORIGIN,
     STREAM_COLUMNS,
     Counter,
-    decode_entry,
     places_nb,
 )
 from feeds.frame_check import FrameFault

@@ -1,13 +1,12 @@
 """Decodes a burst, compiled: frame checks, sequence, cleaning rules and the copy in one call.
 
-Its functions call those of ``feeds.frame_check`` and ``feeds.tick_check``, which numba's cache
-does not see; so the entry point closes over a checksum of those sources, which numba does put
-into its cache key: an edit to any of them compiles it anew.
+Its functions call those of ``feeds.burst_layout``, ``feeds.frame_check`` and ``feeds.tick_check``,
+which numba's cache does not see; so the entry point closes over a checksum of those sources, which
+numba does put into its cache key: an edit to any of them compiles it anew.
 """
 
 import zlib
 from collections.abc import Callable
-from enum import IntEnum
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -15,45 +14,29 @@ from typing import Any, Final
 import numpy as np
 from numba import config, njit, types
 
+import feeds.burst_layout
 import feeds.frame_check
 import feeds.tick_check
 from engine.core import records
 from engine.core.records import BAR, TICK
-from feeds.frame_check import FrameFault, frame_fault_nb
-from feeds.tick_check import TickFault, bar_fault_nb, book_flags_nb, fault_nb
+from feeds.burst_layout import (
+    BAR_WORDS,
+    EPOCH,
+    FRAME_FAULTS_AT,
+    GAPS_LISTED,
+    GATEWAY,
+    HOLD,
+    NEXT,
+    ORIGIN,
+    PREVIOUS,
+    STREAM_COLUMNS,
+    TICK_FAULTS_AT,
+    TICK_WORDS,
+    places_nb,
+)
+from feeds.frame_check import frame_fault_nb
+from feeds.tick_check import bar_fault_nb, book_flags_nb, fault_nb
 
-
-class Counter(IntEnum):
-    """What a burst decoder counts; after these come the FrameFaults, then the TickFaults."""
-
-    FRAMES = 0
-    """Good frames, duplicates and skipped ones included."""
-    BYTES = 1
-    """Of good frames."""
-    TICKS = 2
-    """Delivered, GAP ticks not included."""
-    BARS = 3
-    DEFINITIONS = 4
-    RAW_FRAMES = 5
-    DEPTH_RECORDS = 6
-    """Skipped: nothing reads them yet."""
-    DUPLICATE_FRAMES = 7
-    """Nothing in them was new."""
-    DUPLICATE_RECORDS = 8
-    GAPS = 9
-    LOST_RECORDS = 10
-    EPOCH_CHANGES = 11
-    STALE_EPOCH_FRAMES = 12
-    """Of the epoch before the stream's present one: late leftovers, dropped."""
-    REFUSED_STREAM_FRAMES = 13
-    """Of one gateway more than the decoder was made for, dropped."""
-    GAPS_NOT_LISTED = 14
-    """Beyond the bounded list's end; the GAP tick was delivered all the same."""
-
-
-FRAME_FAULTS_AT: Final = len(Counter)
-TICK_FAULTS_AT: Final = FRAME_FAULTS_AT + len(FrameFault)
-COUNTERS: Final = TICK_FAULTS_AT + len(TickFault)
 _FRAMES: Final = 0
 _BYTES: Final = 1
 _TICKS: Final = 2
@@ -70,15 +53,6 @@ _STALE: Final = 12
 _REFUSED: Final = 13
 _UNLISTED: Final = 14
 
-GATEWAY: Final = 0
-EPOCH: Final = 1
-PREVIOUS: Final = 2
-NEXT: Final = 3
-HOLD: Final = 4
-STREAM_COLUMNS: Final = 5
-"""Columns of a stream's row, i8: gateway + 1 (0 is free), epoch (-1: none yet), the epoch before
-it (-1: none), the next number, whether decoding stops before a gap instead of opening it."""
-
 _LOW: Final = 0xFFFF_FFFF
 _ALL: Final = records.ALL_INSTRUMENTS
 _AHEAD_NS: Final = feeds.tick_check.AHEAD_NS
@@ -89,29 +63,11 @@ _INSTRUMENTS_SCHEMA: Final = 1
 _TICK_SCHEMA: Final = 2
 _BAR_SCHEMA: Final = 3
 _RAW_SCHEMA: Final = 6
-GAPS_LISTED: Final = 64
-"""Most gaps listed until they are taken."""
-_TICK_WORDS: Final = TICK.itemsize // 8
-_BAR_WORDS: Final = BAR.itemsize // 8
 _SKIP: Final = 1
 _STOP: Final = 2
 _HAND_OVER: Final = 3
 HELD_SCHEMA: Final = 4
 """What the entry point returns for a schema where it stopped before a gap."""
-
-ORIGIN: Final = np.dtype(
-    [
-        ("epoch", "<u8"),
-        ("seq", "<u8"),
-        ("ts_intended", "<i8"),
-        ("ts_send", "<i8"),
-        ("gateway", "<u4"),
-        ("reserved", "<u4"),
-    ],
-    align=True,
-)
-"""40 bytes: where a decoded record came from. A GAP tick carries the first missing number."""
-_ORIGIN_WORDS: Final = ORIGIN.itemsize // 8
 
 
 @njit(error_model="numpy", nogil=True, forceinline=True)
@@ -184,8 +140,8 @@ def _copy_ticks_nb(counters, origins, ticks, tick_words, count, words, base, ski
     first = words[base + 2]
     resent = _RESENT if words[base + 3] >> 32 & _RESEND else 0
     for j in range(skip, records):
-        for k in range(_TICK_WORDS):
-            tick_words[count * _TICK_WORDS + k] = words[base + 8 + j * _TICK_WORDS + k]
+        for k in range(TICK_WORDS):
+            tick_words[count * TICK_WORDS + k] = words[base + 8 + j * TICK_WORDS + k]
         fault = fault_nb(ticks[count], known)
         if fault != 0:
             counters[TICK_FAULTS_AT + fault] += 1
@@ -203,8 +159,8 @@ def _copy_bars_nb(counters, origins, bars, bar_words, count, words, base, skip, 
     records = words[base + 3] & _LOW
     first = words[base + 2]
     for j in range(skip, records):
-        for k in range(_BAR_WORDS):
-            bar_words[count * _BAR_WORDS + k] = words[base + 8 + j * _BAR_WORDS + k]
+        for k in range(BAR_WORDS):
+            bar_words[count * BAR_WORDS + k] = words[base + 8 + j * BAR_WORDS + k]
         fault = bar_fault_nb(bars[count], known)
         if fault != 0:
             counters[TICK_FAULTS_AT + fault] += 1
@@ -330,21 +286,6 @@ def _deliver_nb(  # type: ignore[no-untyped-def] # compiled
 
 
 @njit(error_model="numpy", nogil=True, forceinline=True)
-def places_nb(capacity, gateways):  # type: ignore[no-untyped-def] # compiled
-    """Return where the parts of a decoder's state begin, in words, and where the last one ends.
-
-    The state is one array of i8, because numba's dispatch costs 60 to 120 ns for each array it
-    is given: capacity, gateways, counters, gaps, streams, origins, ticks, bars.
-    """
-    gaps = 2 + COUNTERS
-    streams = gaps + (GAPS_LISTED + 1) * 4
-    origins = streams + gateways * STREAM_COLUMNS
-    ticks = origins + capacity * _ORIGIN_WORDS
-    bars = ticks + capacity * _TICK_WORDS
-    return 2, gaps, streams, origins, ticks, bars, bars + capacity * _BAR_WORDS
-
-
-@njit(error_model="numpy", nogil=True, forceinline=True)
 def _decode_burst_nb(state, words, offsets, lengths, start, stop, known):  # type: ignore[no-untyped-def] # compiled
     unsigned = words.view(np.uint64)
     at, at_gaps, at_streams, at_origins, at_ticks, at_bars, end = places_nb(state[0], state[1])
@@ -390,7 +331,7 @@ def _decode_burst_nb(state, words, offsets, lengths, start, stop, known):  # typ
 def source_stamp() -> int:
     """Return a checksum of the sources that the decoder compiles and numba does not watch."""
     stamp = 0
-    for module in (records, feeds.frame_check, feeds.tick_check):
+    for module in (records, feeds.burst_layout, feeds.frame_check, feeds.tick_check):
         stamp = zlib.crc32(Path(str(module.__file__)).read_bytes(), stamp)
     return stamp
 

@@ -8,11 +8,18 @@ from typing import Final
 import atheris
 
 import feeds.burst_kernel
+import feeds.burst_layout
 import feeds.frame_check
 import feeds.log_counts
 import feeds.tick_check
 
-COMPILED: Final = (feeds.burst_kernel, feeds.frame_check, feeds.log_counts, feeds.tick_check)
+COMPILED: Final = (
+    feeds.burst_kernel,
+    feeds.burst_layout,
+    feeds.frame_check,
+    feeds.log_counts,
+    feeds.tick_check,
+)
 """Imported before, and so not instrumented: kernels are compiled from what is written."""
 
 
