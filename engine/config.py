@@ -43,6 +43,11 @@ class EngineConfig(Settings):
     record: Path | None = None
     """Directory into which every accepted frame is recorded, a log a session; absent: none."""
     record_rotate_bytes: Annotated[int, Field(ge=1 << 16)] = 256 << 20
+    record_keep_bytes: Annotated[int, Field(ge=0)] = 8 << 30
+    """The oldest recorded segments go until the rest needs no more; what the newest snapshots go on
+    from stays. 0: everything is kept."""
+    record_keep_age: Annotated[DurationNs, Field(ge=0)] = 0
+    """Segments last written so long ago go, too. 0: whatever their age."""
     snapshot: Path | None = None
     """Directory of the snapshots that a restart goes on from; absent: beside the journal."""
     snapshot_interval: Annotated[DurationNs, Field(ge=0)] = 30 * 10**9

@@ -25,6 +25,7 @@ from engine.operator_desk import OPERATOR_STATE, OperatorDesk
 from engine.own_recording import next_session
 from engine.process import keep_collections_short
 from engine.recorder import Recorder
+from engine.recording_retention import Bounds, RecordingRetention
 from engine.rehearsal import Rehearsal
 from engine.reload import Sources
 from engine.reloader import Reloader
@@ -104,6 +105,7 @@ class Engine:
         self.link: LinkSide
         self.restart: Restart
         self.keeper: SnapshotKeeper | None = None
+        self._retention: RecordingRetention | None = None
         self._sink: LiveSink
 
     async def __aenter__(self) -> "Engine":
@@ -261,6 +263,11 @@ class Engine:
                 session=self._session,
                 interval_ns=config.snapshot_interval,
             )
+        if config.record is not None:
+            bounds = Bounds(config.record_keep_bytes, config.record_keep_age)
+            self._retention = self.board.retention = RecordingRetention(
+                config.record, files, bounds, self.guard.tell
+            )
         stack.push_async_callback(self._end)
         await self.restart.regenerate()
 
@@ -280,10 +287,11 @@ class Engine:
         self._sink.on_event("engine_stopped", 0, facts)
 
     def _on_caught_up(self, instruments: Instruments | None) -> None:
-        """Go live; from now on there is something to keep."""
+        """Go live; from now on there is something to keep, and what is old may go."""
         self.restart.go_live(instruments)
-        if self.keeper is not None:
-            self._background.start(self.keeper.run(), self._keeping)
+        for keeps in (self.keeper, self._retention):
+            if keeps is not None:
+                self._background.start(keeps.run(), self._keeping)
 
     async def _open_link(self, stack: contextlib.AsyncExitStack) -> None:
         link = self.link = LinkSide(

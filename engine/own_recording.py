@@ -47,6 +47,7 @@ class Piece(NamedTuple):
         session: Epoch of its session.
         file: The file.
         size_bytes: Its size when it was listed.
+        written_ns: When it was last written to, wall clock.
         offset: Frames that begin before are not wanted.
         since_ns: Frames whose records all were received before are not wanted.
     """
@@ -54,6 +55,7 @@ class Piece(NamedTuple):
     session: int
     file: Path
     size_bytes: int
+    written_ns: int
     offset: int = 0
     since_ns: int = 0
 
@@ -106,11 +108,11 @@ def next_session(directory: Path, wall_ns: int) -> Session:
     return Session(epoch, directory / f"{PREFIX}{epoch}{SUFFIX}")
 
 
-def pieces_of(directory: Path, before: int) -> list[Piece]:
-    """Return all segment files of the sessions before one, in order."""
+def pieces_of(directory: Path, before: int | None = None) -> list[Piece]:
+    """Return all segment files, of the sessions before one if one is given, in order."""
     found = []
     for session in sessions_in(directory):
-        if session.epoch < before:
+        if before is None or session.epoch < before:
             found += _pieces_of_session(session)
     return found
 
@@ -156,12 +158,11 @@ async def pieces_within(directory: Path, span_ns: int, before: int) -> list[Piec
 
 def _pieces_of_session(session: Session) -> list[Piece]:
     try:
-        return [
-            Piece(session.epoch, file, file.stat().st_size) for file in segments_of(session.path)
-        ]
+        found = [(file, file.stat()) for file in segments_of(session.path)]
     except (OSError, HeqisError) as error:
         _log.warning("left out of the restart: %s", error)
         return []
+    return [Piece(session.epoch, file, f.st_size, f.st_mtime_ns) for file, f in found]
 
 
 def _open(file: Path) -> LogReader | None:

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from engine.core.errors import SnapshotError
-from engine.snapshot import FORMAT, Snapshot, decode_snapshot, encode_snapshot
+from engine.snapshot import FORMAT, RecordingPlace, Snapshot, decode_snapshot, encode_snapshot
 
 KEPT: Final = 2
 SUFFIX: Final = ".snapshot"
@@ -22,11 +22,20 @@ _OTHERS_WRITE: Final = 0o022
 
 
 class Label(msgspec.Struct, frozen=True):
-    """What a snapshot is of; read without its body."""
+    """What a snapshot is of; read without its body.
+
+    Attributes:
+        taken_ns: Wall clock.
+        kernel_key: Of the compiled kernel.
+        identity: Of the configuration.
+        recording: Where a restart goes on in the recording, None if there was none; unset in files
+            of a program that did not write it.
+    """
 
     taken_ns: int
     kernel_key: str
     identity: str
+    recording: RecordingPlace | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class SnapshotFiles:
@@ -55,7 +64,7 @@ class SnapshotFiles:
     def _write(self, snapshot: Snapshot) -> int:
         body = encode_snapshot(snapshot)
         label = msgspec.json.encode(
-            Label(snapshot.taken_ns, snapshot.kernel_key, snapshot.identity)
+            Label(snapshot.taken_ns, snapshot.kernel_key, snapshot.identity, snapshot.recording)
         )
         digest = hashlib.sha256(label + body).digest()
         header = _HEADER.pack(_MAGIC, FORMAT, len(label), len(body), digest)
@@ -107,6 +116,25 @@ def read_snapshot(path: Path) -> Snapshot:
     if len(told) != label_bytes + body_bytes or hashlib.sha256(told).digest() != digest:
         raise SnapshotError("it is damaged")
     return decode_snapshot(told[label_bytes:])
+
+
+def read_label(path: Path) -> Label:
+    """Read what a file is of, and nothing more of it; its checksum is not looked at.
+
+    Raises:
+        SnapshotError: it cannot be read, or is no snapshot of this version.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER.size)
+            if len(header) < _HEADER.size:
+                raise SnapshotError(f"{path}: it is none")
+            magic, version, label_bytes, _, _ = _HEADER.unpack(header)
+            if magic != _MAGIC or version != FORMAT:
+                raise SnapshotError(f"{path}: it is none of version {FORMAT}")
+            return msgspec.json.decode(file.read(label_bytes), type=Label)
+    except (OSError, msgspec.DecodeError) as error:
+        raise SnapshotError(f"{path}: it cannot be read: {error}") from error
 
 
 def _number(path: Path) -> int:

@@ -13,6 +13,7 @@ from engine.journal import Journal
 from engine.latency_log import LatencyLog
 from engine.link_recovery import LinkRecovery
 from engine.model_control import ModelControl
+from engine.recording_retention import RecordingRetention
 from engine.restart import Restart
 from engine.risk.rules import RiskState
 from engine.sinks import LiveSink
@@ -75,6 +76,7 @@ class StatusBoard:
         self.recovery: LinkRecovery | None = None
         self.restart: Restart | None = None
         self.keeper: SnapshotKeeper | None = None
+        self.retention: RecordingRetention | None = None
 
     def problems(self) -> list[str]:
         """Return what keeps the engine from being healthy, most urgent first."""
@@ -162,6 +164,7 @@ class StatusBoard:
             "input": self._ingest.decoder.count_by_name(),
             "recovery": {} if self.recovery is None else self.recovery.counters,
             "snapshots": {} if self.keeper is None else self.keeper.status(),
+            "recording": {} if self.retention is None else self.retention.counters,
             "strategy_failures": pipeline.host.failures(),
             "models": self._told_models(),
             "latency": _told(self._histograms.summary()),
