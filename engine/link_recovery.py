@@ -298,10 +298,9 @@ class LinkRecovery:
         facts: dict[str, Any] = {"reason": self._recovery.why}
         expected = self._place()
         if expected is not None and expected.epoch != place.epoch:
-            end_seq = self._recovery.end_of(expected.epoch)
             facts["previous_epoch"] = expected.epoch
             facts["previous_first_missing"] = expected.seq
-            facts["previous_missing"] = None if end_seq is None else max(0, end_seq - expected.seq)
+            facts["previous_missing"] = self._recovery.missing_from(expected, place.epoch)
         return facts
 
     def _can_release(self) -> bool:

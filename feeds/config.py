@@ -197,6 +197,9 @@ class SpoolConfig(Settings):
     rotate_interval: PositiveNs = 3600 * SECOND
     max_bytes: Annotated[int, Field(ge=1 << 20)] = 4 << 30
     """Bound of the whole directory; the oldest segments go first."""
+    memory: Path = Path("/dev/shm")  # a name nobody can guess, and its owner is checked
+    """A directory in memory: there a running gateway vouches that the log lacks nothing of what was
+    sent. If that is gone, with the machine or by a disk that refused, the end counts as unknown."""
 
 
 class GatewayConfig(Settings):

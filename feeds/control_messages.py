@@ -116,9 +116,11 @@ class Resent(msgspec.Struct, frozen=True, tag="resent"):
     first_held: Count
     """The epoch's oldest number that is still held; 0 if nothing of it is."""
     end_seq: Count
-    """One past the epoch's newest number; 0 if nothing is known of the epoch."""
+    """One past the epoch's newest number that is known; 0 if nothing is known of the epoch."""
     next_epoch: Count
     """The epoch that came after it, 0 if none is known."""
+    torn: bool = False
+    """Nobody knows whether more was sent after ``end_seq``."""
 
 
 class Restart(msgspec.Struct, frozen=True, tag="restart"):

@@ -52,7 +52,7 @@ class Gateway:
     def __init__(self, config: GatewayConfig) -> None:
         self._config = config
         self._ring = FrameRing(config.ring_frames, config.ring_bytes)
-        past = SpoolReader(config.spool.directory, config.id) if config.spool else None
+        past = _past_of(config)
         self._feed, self._spool = make_feed(config, _new_epoch(past), self._ring)
         self._lateness = StageHistograms(("lateness",))
         self._resender = Resender(
@@ -125,6 +125,7 @@ class Gateway:
                 "lost_frames": self._spool.lost_frames,
                 "error": self._spool.last_error,
                 "pruned_bytes": self._spool.pruned_bytes,
+                "whole": self._spool.whole,
             }
         return status
 
@@ -254,6 +255,11 @@ class Gateway:
             self._timer.close()
             self._timer = None
         _log.info("stopped %s", orjson.dumps(self.status()).decode())
+
+
+def _past_of(config: GatewayConfig) -> SpoolReader | None:
+    spool = config.spool
+    return None if spool is None else SpoolReader(spool.directory, config.id, spool.memory)
 
 
 def _new_epoch(past: SpoolReader | None) -> int:

@@ -218,9 +218,17 @@ class Recovery:
             return place.seq <= self.cursor.seq
         return any(place.epoch == ended.epoch for ended in self.ended)
 
-    def end_of(self, epoch: int) -> int | None:
-        """Return one past an epoch's last number, as far as it was told on the way."""
-        return next((e.end_seq for e in self.ended if e.epoch == epoch), None)
+    def missing_from(self, place: Place, until: int) -> int | None:
+        """Return how many records are missing from a place on before an epoch, none of which came.
+
+        Returns:
+            Their number, as far as it was told on the way; None if nobody knows.
+        """
+        ends = {one.epoch: one.end_seq for one in self.ended if place.epoch <= one.epoch < until}
+        end_seq = ends.pop(place.epoch, None)
+        if end_seq is None or end_seq < place.seq or any(end != 1 for end in ends.values()):
+            return None
+        return end_seq - place.seq
 
     def _start_clock(self, mono_ns: int) -> None:
         self._progress_ns = self._due_ns = self._seen_ns = mono_ns
@@ -238,8 +246,11 @@ class Recovery:
         self._due_ns = mono_ns + BUSY_NS
 
     def _leave(self, epoch: int, head: Resent) -> None:
-        self.ended.append(Ended(epoch, head.end_seq or None))
-        known = epoch < head.next_epoch <= self.goal.epoch and len(self.ended) < _MAX_EPOCHS
+        self.ended.append(Ended(epoch, None if head.torn else head.end_seq or None))
+        known = epoch < head.next_epoch <= self.goal.epoch
+        if known and len(self.ended) >= _MAX_EPOCHS:
+            self.ended.append(Ended(head.next_epoch, None))
+            known = False
         self.cursor = Place(head.next_epoch if known else self.goal.epoch, 1)
 
     def _mute(self, mono_ns: int) -> None:

@@ -15,6 +15,7 @@ from engine.core.records import FrameFlag, Schema
 from feeds.control_messages import BUSY, ErrorReply, Resend, Resent
 from feeds.frame_check import flag_frames_nb
 from feeds.frame_ring import FrameRing
+from feeds.spool_end import End
 from feeds.spool_reader import Found
 
 _NS_PER_S: Final = 1_000_000_000
@@ -33,8 +34,8 @@ class Past(Protocol):
         """Return the oldest number of an epoch."""
         ...
 
-    def end_of(self, epoch: int) -> int | None:
-        """Return one past the last number of an epoch that is over."""
+    def end_of(self, epoch: int) -> End | None:
+        """Return where an epoch that is over ends."""
         ...
 
     def read(self, epoch: int, seq: int, stop_seq: int, most_bytes: int) -> Found | None:
@@ -97,7 +98,7 @@ class Resender:
             self._flush()
         epoch, next_seq = self._place()
         live = request.epoch == epoch
-        end_seq = next_seq if live else self._end_of_past(request.epoch)
+        end_seq, whole = End(next_seq, whole=True) if live else self._end_of_past(request.epoch)
         stop_seq = min(request.first_seq + request.count, end_seq or request.first_seq)
         frames, reached = self._find(request, stop_seq, live=live)
         body = flag_frames(frames)
@@ -113,6 +114,7 @@ class Resender:
             self._first_held(request.epoch, live=live),
             end_seq,
             self._epoch_after(request.epoch, epoch),
+            torn=not whole,
         )
         return head, body
 
@@ -177,8 +179,9 @@ class Resender:
             oldest = self._oldest_in_ring(epoch)
         return oldest or 0
 
-    def _end_of_past(self, epoch: int) -> int:
-        return (self._past.end_of(epoch) if self._past is not None else None) or 0
+    def _end_of_past(self, epoch: int) -> End:
+        end = self._past.end_of(epoch) if self._past is not None else None
+        return end or End(0, whole=False)
 
     def _epoch_after(self, epoch: int, present: int) -> int:
         if epoch == present:

@@ -11,6 +11,7 @@ from feeds.codec import decode_frame, merge_instruments
 from feeds.config import SpoolConfig
 from feeds.log_writer import LogWriter
 from feeds.sequencer import Sequenced
+from feeds.spool_end import MARK, EndMarks
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +23,8 @@ class Spool:
     """Writes the frames of one stream; owned by its gateway.
 
     A disk that refuses never stops the gateway: the log is left, what is not written meanwhile is
-    counted, and from time to time the log is opened again.
+    counted, and from time to time the log is opened again. From then until a later number is in the
+    log it is torn: where the stream ends is not known if the gateway dies.
 
     Attributes:
         path: This run's log.
@@ -31,6 +33,7 @@ class Spool:
             megabyte besides.
         last_error: The text of the latest refusal, "" if there was none.
         pruned_bytes: Bytes removed to keep the bound.
+        whole: The log ends where the stream does, and that would be known if this process died.
 
     Raises:
         LogError: this run's log cannot be created.
@@ -50,7 +53,11 @@ class Spool:
         self.pruned_bytes = 0
         self._retry_in = 0
         self._unpruned_bytes = 0
+        self._last = b""
+        self._torn = False
+        self._ends = EndMarks(config.directory, config.memory, gateway)
         self._writer: LogWriter | None = self._open()
+        self.whole = self._ends.vouch(epoch)
         self._prune()
 
     def append(self, frame: Sequenced) -> None:
@@ -61,6 +68,8 @@ class Spool:
             self.lost_frames += 1
             return
         self._unpruned_bytes += len(frame.frame)
+        if frame.consumed:
+            self._last = frame.frame
         try:
             self._writer.append_frame(frame.frame)
         except LogError as error:
@@ -74,6 +83,10 @@ class Spool:
             self._writer.flush()
         except LogError as error:
             self._leave(error)
+            return
+        if self._torn and self._last:
+            self._torn = False
+            self.whole = self._ends.vouch(self._epoch)
 
     def flush(self) -> None:
         """Write what waits, bring the directory back under its bound, try a failed disk again."""
@@ -86,12 +99,35 @@ class Spool:
 
     def close(self) -> None:
         """Flush and close this run's log."""
+        self.commit()
         if self._writer is not None:
             try:
                 self._writer.close()
             except LogError as error:
                 self._leave(error)
+            else:
+                self._settle()
         self._prune()
+
+    def _settle(self) -> None:
+        """Write down where the stream ended; where that fails, what was vouched for still holds."""
+        end_seq = self._end_seq()
+        if self._torn or end_seq is None:
+            return
+        try:
+            self._ends.settle(self._epoch, end_seq)
+        except OSError as error:
+            self.failures += 1
+            self.last_error = f"{self.path}: its end cannot be marked: {error.strerror}"
+            return
+        self._ends.withdraw(self._epoch)
+
+    def _end_seq(self) -> int | None:
+        """Return one past the last number; None where the numbers are those of another log."""
+        if not self._last:
+            return 1
+        last = decode_frame(self._last)
+        return last.first_seq + len(last.records) if last.epoch == self._epoch else None
 
     def _open(self) -> LogWriter:
         return LogWriter(
@@ -113,6 +149,8 @@ class Spool:
         self.failures += 1
         self.last_error = str(error)
         self._retry_in = _RETRY_FLUSHES
+        self._torn, self._last, self.whole = True, b"", False
+        self._ends.withdraw(self._epoch)
         _log.error("spool: %s", error)
         writer, self._writer = self._writer, None
         if writer is not None:
@@ -132,6 +170,8 @@ class Spool:
         self._unpruned_bytes = 0
         try:
             self._remove_oldest()
+            logs = self._config.directory.glob(f"gateway-{self._gateway}-*.hql")
+            self._ends.tidy({_epoch_of(log) for log in logs})
         except OSError as error:
             self.failures += 1
             self.last_error = f"{self._config.directory}: cannot be pruned: {error.strerror}"
@@ -146,13 +186,18 @@ class Spool:
             path.unlink(missing_ok=True)
             excess -= size
             self.pruned_bytes += size
-            if not any(path.parent.iterdir()):
+            if not any(path.parent.glob("*.hql")):
+                (path.parent / MARK).unlink(missing_ok=True)
                 path.parent.rmdir()
 
 
 def _age_key(path: Path) -> tuple[int, str]:
-    epoch = path.parent.stem.rpartition("-")[2]
-    return (int(epoch) if epoch.isdigit() else 0, path.name)
+    return _epoch_of(path.parent), path.name
+
+
+def _epoch_of(log: Path) -> int:
+    epoch = log.stem.rpartition("-")[2]
+    return int(epoch) if epoch.isdigit() else 0
 
 
 def _size(path: Path) -> int:

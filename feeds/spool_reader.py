@@ -12,6 +12,7 @@ from engine.core.records import HEADER_BYTES, SEQUENCED, Schema
 from feeds.frame_check import find_frame_nb, index_nb
 from feeds.log_files import find_end, map_bytes, segments_of
 from feeds.log_index import COLUMNS, COUNT, EPOCH, FIRST_SEQ, GATEWAY, LENGTH, OFFSET, SCHEMA
+from feeds.spool_end import End, EndMarks
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -41,13 +42,15 @@ class SpoolReader:
     Args:
         directory: The spool's.
         gateway: Logs of this gateway are read.
+        memory: Where it was vouched for logs.
     """
 
-    def __init__(self, directory: Path, gateway: int) -> None:
+    def __init__(self, directory: Path, gateway: int, memory: Path) -> None:
         self._directory = directory
         self._gateway = gateway
+        self._end_marks = EndMarks(directory, memory, gateway)
         self._begins: OrderedDict[Path, int] = OrderedDict()
-        self._ends: OrderedDict[int, int] = OrderedDict()
+        self._ends: OrderedDict[int, End] = OrderedDict()
         self._marks: OrderedDict[tuple[int, int], tuple[Path, int]] = OrderedDict()
         self._rows = np.zeros((_ROWS, COLUMNS), np.int64)
 
@@ -62,15 +65,28 @@ class SpoolReader:
         segments = self._segments(epoch)
         return self._begin(segments[0]) if segments else None
 
-    def end_of(self, epoch: int) -> int | None:
-        """Return one past the last number of an epoch that is over; None if nothing is there."""
+    def end_of(self, epoch: int) -> End | None:
+        """Return where the log of an epoch that is over ends; None if nothing is there."""
         if epoch not in self._ends:
-            for file in reversed(self._segments(epoch)):
-                end = _end_of(file, epoch)
-                if end is not None:
-                    _remember(self._ends, epoch, end)
-                    break
-        return self._ends.get(epoch)
+            end = self._find_end(epoch)
+            if end is None:
+                return None
+            _remember(self._ends, epoch, end)
+        return self._ends[epoch]
+
+    def _find_end(self, epoch: int) -> End | None:
+        settled = self._end_marks.settled(epoch)
+        if settled is not None:
+            return End(settled, whole=True)
+        whole = self._end_marks.vouched(epoch)
+        segments = self._segments(epoch)
+        for file in reversed(segments):
+            seq = _end_of(file, epoch)
+            if seq is not None:
+                return End(seq, whole=whole)
+        if not whole:
+            return None
+        return End(self._begin(segments[0]) if segments else 1, whole=True)
 
     def read(self, epoch: int, seq: int, stop_seq: int, most_bytes: int) -> Found | None:
         """Return frames from the one on that holds ``seq``, or the first after it.

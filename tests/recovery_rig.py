@@ -27,6 +27,7 @@ from feeds.control_messages import (
 from feeds.frame_ring import FrameRing
 from feeds.resend import Limits, Past, Resender
 from feeds.sequencer import Sequencer
+from feeds.spool_end import End
 from feeds.spool_reader import Found
 from latency.histogram import StageHistograms
 
@@ -81,17 +82,22 @@ class MemorySpool:
 
     def __init__(self) -> None:
         self.logs: dict[int, list[tuple[int, int, bytes]]] = {}
+        self.torn: set[int] = set()
+        self.ends: dict[int, int] = {}
 
     def epochs(self) -> list[int]:
-        return sorted(epoch for epoch, frames in self.logs.items() if frames)
+        return sorted({epoch for epoch, frames in self.logs.items() if frames} | set(self.ends))
 
     def first_held(self, epoch: int) -> int | None:
         frames = self.logs.get(epoch)
         return frames[0][0] if frames else None
 
-    def end_of(self, epoch: int) -> int | None:
+    def end_of(self, epoch: int) -> End | None:
         frames = self.logs.get(epoch)
-        return frames[-1][0] + frames[-1][1] if frames else None
+        whole = epoch not in self.torn
+        if epoch in self.ends:
+            return End(self.ends[epoch], whole)
+        return End(frames[-1][0] + frames[-1][1], whole) if frames else None
 
     def read(self, epoch: int, seq: int, stop_seq: int, most_bytes: int) -> Found | None:
         taken: list[bytes] = []

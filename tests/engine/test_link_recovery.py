@@ -148,6 +148,51 @@ def test_without_a_spool_the_end_of_an_epoch_is_unknown_and_said_to_be() -> None
     assert (told["previous_epoch"], told["previous_first_missing"]) == (1000, 4)
 
 
+def test_where_a_torn_spool_ends_nobody_says_that_nothing_is_missing() -> None:
+    rig = flowing(past=MemorySpool())
+    assert rig.spool is not None
+    lose(rig, frames=3)
+    rig.publish(1, spooled=False)
+    rig.wire.pop()
+    rig.spool.torn.add(1000)
+    rig.restart_gateway()
+    rig.publish(1)
+    rig.deliver()
+    rig.settle()
+    assert rig.taker.places == [(1000, s) for s in range(1, 10)] + [(1010, 1)]
+    (told,) = rig.taker.sink.of("gap")
+    assert told["previous_missing"] is None
+    assert (told["previous_epoch"], told["previous_first_missing"]) == (1000, 10)
+
+
+def test_an_end_before_what_was_received_is_not_believed() -> None:
+    rig = flowing(past=MemorySpool())
+    assert rig.spool is not None
+    rig.publish(1, spooled=False)
+    rig.deliver()
+    rig.restart_gateway()
+    rig.publish(1)
+    rig.deliver()
+    rig.settle()
+    (told,) = rig.taker.sink.of("gap")
+    assert (told["previous_first_missing"], told["previous_missing"]) == (5, None)
+
+
+def test_an_epoch_of_which_nothing_is_left_between_two_is_not_passed_over() -> None:
+    rig = flowing(past=MemorySpool())
+    assert rig.spool is not None
+    rig.restart_gateway()
+    lose(rig, frames=2)
+    rig.spool.logs[1010] = rig.spool.logs[1010][:0]
+    rig.spool.ends[1010] = 5
+    rig.restart_gateway()
+    rig.publish(1)
+    rig.deliver()
+    rig.settle()
+    (told,) = rig.taker.sink.of("gap")
+    assert (told["previous_epoch"], told["previous_missing"]) == (1000, None)
+
+
 def test_a_gateway_that_never_answers_is_given_up_after_the_time_set() -> None:
     rig = flowing(resend_give_up="2s", resend_timeout="100ms")
     lose(rig)

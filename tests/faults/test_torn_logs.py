@@ -136,7 +136,9 @@ def test_a_new_segment_torn_anywhere_in_its_first_frames_goes_on_with_the_number
 
 
 def spool_config(directory: Path) -> SpoolConfig:
-    return SpoolConfig(directory=directory, rotate_bytes=1 << 16, max_bytes=1 << 20)
+    return SpoolConfig(
+        directory=directory, rotate_bytes=1 << 16, max_bytes=1 << 20, memory=directory.parent
+    )
 
 
 def spooled(sequencer: Sequencer, ticks: Ticks) -> list[bytes]:

@@ -30,9 +30,9 @@ class Source:
         self.spool: Spool | None = None
         past = None
         if directory is not None:
-            config = SpoolConfig(directory=directory)
+            config = SpoolConfig(directory=directory, memory=directory)
             self.spool = Spool(config, make_instruments(), gateway=1, epoch=EPOCH)
-            past = SpoolReader(directory, 1)
+            past = SpoolReader(directory, 1, directory)
         keys = {"answer_bytes": 1 << 12, "bytes_per_s": MANY, "peers": 2, **limits}
         self.resender = Resender(
             1, self.ring, lambda: (EPOCH, self.sequencer.next_seq), past, self.flush, Limits(**keys)
@@ -112,8 +112,8 @@ def test_asking_on_gives_all_that_is_held_once_and_says_what_is_not(
 def test_nothing_is_known_of_another_epoch_and_that_is_said() -> None:
     source = Source()
     source.publish(3)
-    assert source.ask(7, 5, epoch=99) == (Resent(1, 99, 7, 12, 0, 0, 0), [])
-    assert source.ask(7, 5, epoch=3) == (Resent(1, 3, 7, 12, 0, 0, EPOCH), [])
+    assert source.ask(7, 5, epoch=99) == (Resent(1, 99, 7, 12, 0, 0, 0, torn=True), [])
+    assert source.ask(7, 5, epoch=3) == (Resent(1, 3, 7, 12, 0, 0, EPOCH, torn=True), [])
 
 
 def test_definitions_go_before_the_ticks_that_need_them() -> None:
@@ -156,3 +156,21 @@ def test_damaged_frames_are_never_made_to_look_good() -> None:
 @given(st.binary(max_size=400))
 def test_garbage_comes_to_nothing(junk: bytes) -> None:
     assert flag_frames(np.frombuffer(junk, np.uint8)) == b""
+
+
+def test_what_a_torn_log_holds_comes_and_its_end_is_said_to_be_unknown(tmp_path: Path) -> None:
+    torn = Source(tmp_path)
+    torn.publish(3)
+    torn.flush()
+    (tmp_path / next(p.name for p in tmp_path.iterdir() if p.is_file())).unlink()
+    later = Resender(
+        1,
+        FrameRing(16, 1 << 30),
+        lambda: (EPOCH + 1, 1),
+        SpoolReader(tmp_path, 1, tmp_path),
+        lambda: None,
+        Limits(1 << 12, MANY, 2),
+    )
+    head, body = later.serve(b"p", Resend(EPOCH, 3, MANY), 1)
+    assert head == Resent(1, EPOCH, 3, 7, 1, 7, EPOCH + 1, torn=True)
+    assert numbers(list(iter_frames(body))) == [3, 4, 5, 6]

@@ -14,7 +14,9 @@ from feeds.spool import Spool
 
 
 def make_spool(directory: Path, epoch: int = 5) -> Spool:
-    config = SpoolConfig(directory=directory, rotate_bytes=1 << 16, max_bytes=1 << 20)
+    config = SpoolConfig(
+        directory=directory, rotate_bytes=1 << 16, max_bytes=1 << 20, memory=directory.parent
+    )
     return Spool(config, instrument_row("A.SIM"), gateway=1, epoch=epoch)
 
 

@@ -78,8 +78,6 @@ class Checks(Watcher):
         self.ends: dict[int, int] = {}
         self.declared: list[Told] = []
         self.unknown_ends: set[int] = set()
-        self.torn: set[int] = set()
-        """Epochs whose gateway ended without all of its spool: nobody knows where they end."""
         self.taken = Taken()
         self.lives: list[Taken] = [self.taken]
         self.signals: dict[tuple[int, int], Signal] = {}
@@ -248,7 +246,7 @@ class Checks(Watcher):
             place
             for place in self.published
             if first <= place <= last and place not in taken and place not in lost
-            and place[0] not in self.unknown_ends | self.torn
+            and place[0] not in self.unknown_ends
             and not any(begin < place < end for begin, end in untold)
         ]  # fmt: skip
         require(not missing, f"{len(missing)} ticks were lost untold, first {missing[:3]}")

@@ -38,7 +38,7 @@ def _resend_is_off_by_one() -> Any:
         if isinstance(head, Resent):
             head = Resent(
                 head.gateway, head.epoch, request.first_seq, head.next_seq, head.first_held,
-                head.end_seq, head.next_epoch,
+                head.end_seq, head.next_epoch, head.torn,
             )  # fmt: skip
         frames = b"" if not frames else _without_first(frames)
         return head, frames

@@ -230,6 +230,7 @@ def simulated_edges(
         "feeds.control_server.Channel": partial(Channel, network),
         "feeds.control_server.PeerWatch": NoWatch,
         "feeds.log_writer.os": _Os(disk),
+        "feeds.spool_end.os": _Os(disk),
         "engine.clock.BASE_NS": BASE_NS,
         "engine.link_side.TickReceiver": partial(Receiver, network),
         "engine.daemon.SignalStream": SimStream,
@@ -259,7 +260,7 @@ def simulated_edges(
 
 
 class _Os:
-    """The ``os`` of a log writer: the disk decides about writes."""
+    """The ``os`` of what writes to the disk: it decides about writes."""
 
     def __init__(self, disk: Disk) -> None:
         self.write = disk.write

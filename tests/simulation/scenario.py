@@ -172,7 +172,10 @@ def blueprint_of(scenario: Scenario, directory: Path) -> Blueprint:
 def _fixed(tree: dict[str, Any], directory: Path, *, models: bool) -> dict[str, Any]:
     """Return the tree with its files in a directory, and its model, if it has one."""
     gateway, engine = dict(tree["gateway"]), dict(tree["engine"])
-    spool = {"directory": directory / "spool", "rotate_bytes": 1 << 16, "max_bytes": 1 << 20}
+    spool = {
+        "directory": directory / "spool", "rotate_bytes": 1 << 16, "max_bytes": 1 << 20,
+        "memory": directory,
+    }  # fmt: skip
     gateway["spool"] = spool if gateway["spool"] else None
     engine["record"] = directory / "recordings" if engine["record"] else None
     journal = {**tree["journal"], "path": directory / "journal.db"}

@@ -139,9 +139,6 @@ class World:
             return
         self.tell("gateway killed")
         self.gateway = None
-        spool = gateway._spool
-        if spool is not None and (spool.failures or spool.lost_frames):
-            self.checks.torn.add(gateway.epoch)
         self.loop.kill(life)
         self.network.servers.clear()
         abandon_gateway(gateway)
