@@ -136,7 +136,7 @@ class Engine:
         )
         sink = self._sink = LiveSink(self.journal, self.stream)
         self.desk = OperatorDesk(
-            lambda: self.ingest.pipeline.gate, sink, self._background, self._models
+            lambda: self.ingest.pipeline.gate, sink, self.journal, self._background, self._models
         )
         pipeline = build_pipeline(
             self._blueprint,

@@ -35,7 +35,8 @@ T = TypeVar("T")
 
 COUNTERS: Final = (
     "appended", "committed", "commits", "known_again", "refusals", "refusals_sampled_out",
-    "dropped", "refused_signals", "failures", "pruned", "alarms", "damaged_rows", "freed_bytes",
+    "dropped", "dropped_commands", "refused_signals", "failures", "pruned", "alarms",
+    "damaged_rows", "freed_bytes",
 )  # fmt: skip
 
 
@@ -193,9 +194,11 @@ class Journal:
         What was commanded has the room that signals have.
         """
         event = make_event(kind, fields, ts)
-        if kind in COMMANDED and self.accepting:
+        commanded = kind in COMMANDED
+        if commanded and self.accepting:
             self._writer.append(event)
         else:
+            self.counters["dropped_commands"] += commanded
             self._append_lesser(event)
 
     async def flush(self) -> None:

@@ -68,6 +68,7 @@ class JournalWriter:
         self._wake = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
+        self._moved = asyncio.Event()
         self._halted = False
         self._epoch = 0
         self._retention: Retention | None = None
@@ -107,7 +108,10 @@ class JournalWriter:
 
     async def flush(self) -> None:
         """Wait until everything appended so far is committed."""
-        await self._empty.wait()
+        target = self._counters["appended"]
+        while self._counters["committed"] < target:
+            self._moved.clear()
+            await self._moved.wait()
 
     def append(self, record: Record) -> None:
         """Queue a row; the caller has seen that there is room."""
@@ -179,6 +183,7 @@ class JournalWriter:
         self._counters["commits"] += 1
         self._counters["committed"] += len(group)
         self._counters["known_again"] += known
+        self._moved.set()
         if self.oldest_seq is None:
             self.oldest_seq = next((r.seq for r in group if isinstance(r, Signal)), None)
         if self.alarm is not None:

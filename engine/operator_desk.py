@@ -1,13 +1,15 @@
 """The operator's commands to a live engine: the gate's state, models, a reload. All journaled."""
 
+import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
 
 from engine.background import Background
-from engine.core.errors import ConfigError, HeqisError
+from engine.core.errors import ConfigError, HeqisError, JournalError
 from engine.core.ports import SignalSink
+from engine.journal import Journal
 from engine.journal_schema import OPERATOR_STATE
 from engine.model_control import ModelControl
 from engine.reloader import Reloader
@@ -18,6 +20,8 @@ from engine.stream_messages import GateState, Operate
 __all__ = ["OPERATOR_STATE", "OperatorDesk"]
 
 _log = logging.getLogger(__name__)
+KEEP_LIMIT_S: Final = 2.0
+"""How long an answer waits for the disk before it says that the command is not on it."""
 
 
 class OperatorDesk:
@@ -26,6 +30,7 @@ class OperatorDesk:
     Args:
         gate: The risk gate of the pipeline, as it is at the time.
         sink: Takes the events.
+        journal: Where they go: a command is answered when it is there.
         background: Runs what nobody waits for.
         models: Carries out commands about models; None without models.
 
@@ -37,11 +42,13 @@ class OperatorDesk:
         self,
         gate: Callable[[], RiskGate],
         sink: SignalSink,
+        journal: Journal,
         background: Background,
         models: ModelControl | None,
     ) -> None:
         self._gate = gate
         self._sink = sink
+        self._journal = journal
         self._background = background
         self._models = models
         self.reloader: Reloader
@@ -75,23 +82,54 @@ class OperatorDesk:
                 gate.set_state(wanted)
                 _log.warning("the risk gate is %s, as the operator left it", wanted.value)
 
-    def on_set_state(self, state: GateState, who: str) -> GateState:
-        """Take a client's command; return the state before."""
+    def on_set_state(self, state: GateState, who: str) -> tuple[GateState, Awaitable[str]]:
+        """Take a client's command; it holds at once.
+
+        Returns:
+            The state before, and what waits until the command is on the disk and returns why it
+            is not, "" if it is.
+        """
         before: GateState = self._gate().state.value
+        dropped = self._dropped
         self.set_state(RiskState(state), who)
-        return before
+        return before, self._kept(dropped)
 
     async def operate(self, message: Operate, who: str) -> Mapping[str, Any]:
-        """Carry out a client's command about models or the configuration.
+        """Carry out a client's command about models or the configuration, and see it journaled.
 
         Raises:
+            JournalError: it was carried out and is not on the disk.
             HeqisError: it cannot be carried out, and why.
         """
+        dropped = self._dropped
+        result = await self._obey(message, who)
+        problem = await self._kept(dropped)
+        if problem:
+            raise JournalError(f"it was carried out, but {problem}")
+        return result
+
+    async def _obey(self, message: Operate, who: str) -> Mapping[str, Any]:
         if message.command == "reload":
             return await self.reloader.reload(who)
         if self._models is None:
             raise ConfigError("command", "model", message.model, "there are no models here")
         return await self._models.operate(message, who)
+
+    @property
+    def _dropped(self) -> int:
+        return self._journal.counters["dropped_commands"]
+
+    async def _kept(self, dropped: int) -> str:
+        """Wait for the disk; return why what was commanded since ``dropped`` is not on it."""
+        what = "it is not journaled and would not outlive the engine"
+        if self._dropped > dropped:
+            return f"{what}: the journal has no room"
+        try:
+            async with asyncio.timeout(KEEP_LIMIT_S):
+                await self._journal.flush()
+        except TimeoutError:
+            return f"{what}: {self._journal.alarm or f'nothing was written for {KEEP_LIMIT_S} s'}"
+        return ""
 
     def on_forbidden(self, who: str, command: str) -> None:
         """Journal that a client wanted what it may not."""

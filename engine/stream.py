@@ -7,16 +7,25 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
+from msgspec.structs import replace
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.exceptions import ConnectionClosed, InvalidOrigin
 
 from engine.core.errors import HeqisError, JournalError, StreamError
 from engine.core.signals import Signal
-from engine.stream_commands import Commands, OnForbidden, OnSetState
+from engine.stream_commands import Commands, OnForbidden
 from engine.stream_config import StreamConfig
 from engine.stream_door import Door
 from engine.stream_link import StreamConnection
-from engine.stream_messages import CloseCode, DataGap, Operate, Operated
+from engine.stream_messages import (
+    CloseCode,
+    DataGap,
+    GateState,
+    Operate,
+    Operated,
+    SetState,
+    StateMessage,
+)
 from engine.stream_pacing import TurnQueue
 from engine.stream_port import open_port
 from engine.stream_protocol import StreamCore
@@ -55,8 +64,9 @@ class SignalStream:
         next_seq: Sequence number of the first signal that will be published.
         store: Where older signals are read from; without one they are gaps.
         health: Answers ``GET /health``.
-        set_state: Carries out a command on the risk gate, of the operator of a name; returns the
-            state before.
+        set_state: Carries out a command on the risk gate, of the operator of a name, at once;
+            returns the state before, and what waits until the command is on the disk and returns
+            why it is not, "" if it is.
         operate: Carries out another command of the operator of a name; returns what came of it, or
             raises a HeqisError.
         on_forbidden: Is told who wanted to command what, and may not.
@@ -73,7 +83,7 @@ class SignalStream:
         next_seq: int = 1,
         store: SignalStore | None = None,
         health: Callable[[], Health] | None = None,
-        set_state: OnSetState | None = None,
+        set_state: Callable[[GateState, str], tuple[GateState, Awaitable[str]]] | None = None,
         operate: Callable[[Operate, str], Awaitable[Mapping[str, Any]]] | None = None,
         on_forbidden: OnForbidden | None = None,
     ) -> None:
@@ -82,8 +92,10 @@ class SignalStream:
         self._health = health or _unknown_health
         ring = SignalRing(epoch, next_seq - 1, config.ring_signals, config.snapshot_keys)
         begin = None if operate is None else self._begin_command
+        change = None if set_state is None else self._begin_change
         self._operate = operate
-        commands = Commands(set_state, begin, on_forbidden)
+        self._set_state = set_state
+        commands = Commands(change, begin, on_forbidden)
         self._core = StreamCore(config, ring, self._wake, self._wake_pager, commands)
         self._door = Door(config, self._core.counters)
         self._connections: dict[Session, tuple[StreamConnection, StallMeter]] = {}
@@ -201,6 +213,20 @@ class SignalStream:
         self._data_gaps += 1
         fields = {"reason": "", **facts}
         self._core.publish_data_gap(DataGap(time.time_ns(), self._data_gaps, **fields))
+
+    def _begin_change(
+        self, message: SetState, who: str, answer: Callable[[StateMessage], None]
+    ) -> None:
+        if self._set_state is None:
+            return
+        previous, kept = self._set_state(message.state, who)
+        self._keep(self._confirm(StateMessage(message.id, message.state, previous), kept, answer))
+
+    @staticmethod
+    async def _confirm(
+        message: StateMessage, kept: Awaitable[str], answer: Callable[[StateMessage], None]
+    ) -> None:
+        answer(replace(message, problem=await kept))
 
     def _begin_command(
         self, message: Operate, who: str, answer: Callable[[Operated], None]

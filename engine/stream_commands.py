@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Final
 
 from engine.stream_messages import (
-    GateState,
     Operate,
     Operated,
     SetState,
@@ -18,8 +17,9 @@ _TOLD_BURST: Final = 20
 
 OnOperate = Callable[[Operate, str, Callable[[Operated], None]], None]
 """Begins a command of the operator of this name; the callable takes the answer, at any time."""
-OnSetState = Callable[[GateState, str], GateState]
-"""Carries out a command of the operator of this name on the risk gate; returns the state before."""
+OnSetState = Callable[[SetState, str, Callable[[StateMessage], None]], None]
+"""Carries out a command of the operator of this name on the risk gate, at once; the callable takes
+the answer, at any time."""
 OnForbidden = Callable[[str, str], None]
 """Is told who wanted to command what, and may not."""
 
@@ -60,17 +60,19 @@ class Commands:
     def _change_state(self, session: Session, message: SetState) -> bool:
         if self._set_state is None:
             return False
-        previous = self._set_state(message.state, session.grant.name)
-        session.link.push(encode(StateMessage(message.id, message.state, previous)))
+        self._set_state(message, session.grant.name, _answering(session))
         return True
 
     def _begin(self, session: Session, message: Operate) -> bool:
         if self._operate is None:
             return False
-
-        def answer(operated: Operated) -> None:
-            if not session.closing:
-                session.link.push(encode(operated))
-
-        self._operate(message, session.grant.name, answer)
+        self._operate(message, session.grant.name, _answering(session))
         return True
+
+
+def _answering(session: Session) -> Callable[[StateMessage | Operated], None]:
+    def answer(message: StateMessage | Operated) -> None:
+        if not session.closing:
+            session.link.push(encode(message))
+
+    return answer

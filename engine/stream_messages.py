@@ -211,15 +211,22 @@ class Pong(Struct, tag_field="type", tag="pong", frozen=True):
 
 
 class StateMessage(Struct, tag_field="type", tag="state", frozen=True):
-    """Answer to ``set_state``: what the risk gate is now, and was before."""
+    """Answer to ``set_state``: what the risk gate is now, and was before.
+
+    It comes when the command is on the disk; ``problem`` says why it is not, "" if it is.
+    """
 
     id: str
     state: GateState
     previous: GateState
+    problem: str = ""
 
 
 class Operated(Struct, tag_field="type", tag="operated", frozen=True):
-    """Answer to ``operate``: what came of it; ``problem`` is "" if it was done."""
+    """Answer to ``operate``: what came of it.
+
+    ``problem`` is "" if it was done and is on the disk.
+    """
 
     id: str
     problem: str

@@ -31,6 +31,8 @@ def state(
 ) -> None:
     """Let signals through, only those that reduce a position, or none; it is journaled.
 
+    It holds at once, and is answered when it is on the disk. Exit status 1 if it did not get there.
+
     Example: heqis state halted
     """
     import asyncio
@@ -39,8 +41,12 @@ def state(
     from engine.stream_messages import SetState
 
     message = SetState(state=wanted.value)
-    previous = asyncio.run(set_state(url, message, access_of(token, ca))).previous
+    answer = asyncio.run(set_state(url, message, access_of(token, ca)))
     if json:
-        print_json({"state": wanted.value, "previous": previous})
-        return
-    typer.echo(f"the risk gate is {wanted.value}; it was {previous}")
+        told = {"state": wanted.value, "previous": answer.previous, "problem": answer.problem}
+        print_json(told)
+    else:
+        typer.echo(f"the risk gate is {wanted.value}; it was {answer.previous}")
+    if answer.problem:
+        typer.echo(f"but {answer.problem}", err=True)
+        raise typer.Exit(1)

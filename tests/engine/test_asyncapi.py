@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable
 from typing import Any, get_args
 
 import jsonschema
@@ -76,6 +76,14 @@ def test_a_message_of_another_shape_is_not_valid() -> None:
         CONTRACT.check(b'{"type":"gap","sub":"main"}')
 
 
+def halt(_wanted: GateState, _who: str) -> tuple[GateState, Awaitable[str]]:
+    return "active", kept()
+
+
+async def kept() -> str:
+    return ""
+
+
 def test_every_message_a_real_server_sends_is_as_the_document_says() -> None:
     contract = Contract()
 
@@ -109,7 +117,6 @@ def test_every_message_a_real_server_sends_is_as_the_document_says() -> None:
 
     async def main() -> None:
         config = StreamConfig(port=0, heartbeat_interval=50_000_000, check_interval=20_000_000)
-        halt: Callable[[GateState, str], GateState] = lambda _wanted, _who: "active"  # noqa: E731
         async with (
             asyncio.timeout(20),
             SignalStream(config, epoch=9, set_state=halt, operate=swap) as stream,

@@ -67,9 +67,13 @@ class House:
         async with self.stream:
             yield self
 
-    def _set_state(self, state: GateState, who: str) -> GateState:
+    def _set_state(self, state: GateState, who: str) -> tuple[GateState, Awaitable[str]]:
         self.commands.append((who, state))
-        return "active"
+        return "active", self._kept()
+
+    @staticmethod
+    async def _kept() -> str:
+        return ""
 
     async def _operate(self, message: Operate, who: str) -> dict[str, Any]:
         self.commands.append((who, message.command))
