@@ -71,7 +71,12 @@ class LinkRecovery:
         self._pause = pause
         self._peer_timeout_ns = config.peer_timeout
         self._recovery = Recovery(
-            Rules(config.resend_timeout, config.resend_give_up, config.resend_gone)
+            Rules(
+                config.resend_timeout,
+                config.resend_give_up,
+                config.resend_gone,
+                config.resend_behind,
+            )
         )
         self._hold = Hold(config.hold_bytes)
         self._times = StageHistograms(("gap", "held"))
@@ -160,6 +165,12 @@ class LinkRecovery:
             self._recovery.on_error(head.reason, mono_ns)
         elif self._recovery.expects(head):
             self._ingest.guard(lambda: self._take_answer(head, frames, mono_ns))
+        self._go_on(mono_ns)
+
+    def on_head(self, epoch: int, next_seq: int, mono_ns: int) -> None:
+        """Learn how far the stream has got of the gateway that is asked."""
+        place = self._place() if self._holding else None
+        self._recovery.on_head(place, Place(epoch, next_seq), mono_ns)
         self._go_on(mono_ns)
 
     def on_turn(self, mono_ns: int) -> int | None:

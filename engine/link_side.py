@@ -66,6 +66,9 @@ class LinkSide:
             on_resent=lambda head, frames: self.recovery.on_resent(
                 head, frames, time.monotonic_ns()
             ),
+            on_pong=lambda pong: self.recovery.on_head(
+                pong.epoch, pong.next_seq, time.monotonic_ns()
+            ),
         )
         self._timer = RecoveryTimer(lambda mono_ns: self.recovery.on_turn(mono_ns))
         self.recovery = LinkRecovery(

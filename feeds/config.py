@@ -81,6 +81,9 @@ class LinkConfig(Settings):
     resend_gone: DurationNs = 60 * SECOND
     """But the time in which nothing at all comes from the gateway does not count, up to this much:
     it may come back, and what it kept with it."""
+    resend_behind: PositiveNs = 10 * SECOND
+    """What is sent again has to come faster than the stream goes on: if in so long the distance has
+    not shrunk, the gap is opened, and for so long every other one at once."""
     hold_bytes: Annotated[int, Field(ge=1 << 16)] = 64 << 20
     """Most bytes of messages held while something is missing before them; then no more is received,
     and the gateway keeps what comes."""

@@ -23,6 +23,7 @@ from feeds.control_messages import (
     ErrorReply,
     Leave,
     NewInstruments,
+    Pong,
     Resend,
     Resent,
     Restart,
@@ -52,6 +53,7 @@ class ControlClient:
             welcome, and whenever they change.
         on_welcome: Called at every welcome, after ``on_instruments``.
         on_resent: Called with each answer to a resend, and the frames that came with it.
+        on_pong: Called with each answer to a ping.
         on_restart: Called with a reason when the gateway asks for a new beginning.
     """
 
@@ -63,12 +65,14 @@ class ControlClient:
         on_instruments: Callable[[Instruments, int], None] | None = None,
         on_welcome: Callable[[Welcome], None] | None = None,
         on_resent: Callable[[Resent | ErrorReply, bytes], None] | None = None,
+        on_pong: Callable[[Pong], None] | None = None,
         on_restart: Callable[[str], None] | None = None,
     ) -> None:
         self._config = config
         self._on_restart = on_restart
         self._on_welcome = on_welcome
         self._on_resent = on_resent
+        self._on_pong = on_pong
         self._curve = client_of(config.keys, config.server_key)
         self._identity = _PREFIX + os.urandom(_IDENTITY_BYTES)
         self._session = ControlSession(config, name)
@@ -191,6 +195,8 @@ class ControlClient:
             self._define(reply)
         elif isinstance(reply, Resent | ErrorReply):
             self._hand_over(reply, b"".join(parts[1:]))
+        elif isinstance(reply, Pong) and self._on_pong is not None:
+            self._on_pong(reply)
         elif isinstance(reply, Bye):
             self._parted.set()
         elif isinstance(reply, Restart) and self._on_restart is not None:

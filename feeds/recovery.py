@@ -10,6 +10,7 @@ from collections import Counter
 from typing import Final, NamedTuple
 
 from feeds.control_messages import UNSUPPORTED, Resend, Resent
+from feeds.headway import Headway
 from feeds.hold import Place
 
 MS: Final = 1_000_000
@@ -27,6 +28,8 @@ UNANSWERED: Final = "unanswered"
 """The gateway was asked and did not answer in time."""
 UNASKED: Final = "unasked"
 """The gateway could not be asked."""
+BEHIND: Final = "behind"
+"""The gateway sends again more slowly than it sends: what is missing would only become more."""
 
 
 class Rules(NamedTuple):
@@ -38,6 +41,9 @@ class Rules(NamedTuple):
     """Without any progress for so long it is over."""
     gone_ns: int
     """But for as long as this the time in which the gateway itself is gone does not count."""
+    behind_ns: int
+    """It is over, too, when in so long it has not come nearer to the gateway's newest number; and
+    for so long nothing is asked for then."""
 
 
 class Ended(NamedTuple):
@@ -77,6 +83,8 @@ class Recovery:
         self._mute_until_ns = 0
         self._mute_ns = 0
         self._muted_at_ns = -1
+        self._muted_why = UNASKED
+        self._headway = Headway(rules.behind_ns)
         self._unsupported = False
 
     @property
@@ -104,7 +112,7 @@ class Recovery:
         self.counters["recoveries"] += 1
         silent = heard_ns <= self._muted_at_ns or mono_ns < self._mute_until_ns
         if self._unsupported or silent:
-            self.abandon(UNSUPPORTED if self._unsupported else UNASKED)
+            self.abandon(UNSUPPORTED if self._unsupported else self._muted_why)
 
     def extend(self, goal: Place, mono_ns: int) -> None:
         """Let more be missing than was known; the goal only ever moves on."""
@@ -202,6 +210,22 @@ class Recovery:
         self._mute_until_ns = self._mute_ns = 0
         self._muted_at_ns = -1
 
+    def on_head(self, place: Place | None, head: Place, mono_ns: int) -> None:
+        """Learn how far the gateway's stream has got; gives up where this one falls behind.
+
+        Args:
+            place: What the stream waits for; None: nothing is missing.
+            head: The gateway's next number.
+            mono_ns: Now, monotonic.
+        """
+        if place is None or place.epoch != head.epoch or mono_ns < self._mute_until_ns:
+            self._headway.forget()
+        elif self._headway.look(head.seq - place.seq, mono_ns):
+            self._mute_until_ns = mono_ns + self._rules.behind_ns
+            self._muted_why = BEHIND
+            if not self.done:
+                self.abandon(BEHIND)
+
     def abandon(self, why: str) -> None:
         """Stop asking: what is missing before the goal is missing for this reason."""
         self.counters[f"given_up_{why}"] += 1
@@ -258,3 +282,4 @@ class Recovery:
         self._mute_ns = min(max(2 * self._mute_ns, self._rules.give_up_ns), _LONGEST_MUTE_NS)
         self._mute_until_ns = mono_ns + self._mute_ns
         self._muted_at_ns = mono_ns
+        self._muted_why = UNASKED

@@ -511,3 +511,69 @@ def test_a_refused_request_is_repeated_after_a_pause(reason: str) -> None:
     assert not rig.asked
     rig.turn(20)
     assert len(rig.asked) == 1
+
+
+def fall_behind(rig: Rig, rounds: int, sent_again: int) -> None:
+    """Let more be lost in every round than the gateway sends again."""
+    for _ in range(rounds):
+        lose(rig, frames=4 * sent_again, ticks=32)
+        rig.publish(1)
+        rig.deliver()
+        for _ in range(sent_again):
+            rig.serve()
+            rig.turn(1)
+        rig.turn(200)
+        rig.recovery.on_head(rig.sequencer.epoch, rig.sequencer.next_seq, rig.mono_ns)
+
+
+def test_a_gateway_that_sends_again_too_slowly_is_given_up_and_left_for_as_long() -> None:
+    rig = flowing(past=MemorySpool(), resend_behind="2s")
+    fall_behind(rig, 9, 1)
+    assert rig.recovery.holding
+    fall_behind(rig, 3, 1)
+    assert rig.recovery.counters["given_up_behind"] == 2
+    assert not rig.recovery.holding
+    assert {gap["reason"] for gap in rig.taker.sink.of("gap")} == {"behind"}
+    rig.assert_accounted()
+    asked = rig.recovery.counters["requests"]
+    lose(rig)
+    rig.publish(1)
+    rig.deliver()
+    assert rig.recovery.counters["requests"] == asked
+    rig.turn(2_000)
+    lose(rig)
+    rig.publish(1)
+    rig.deliver()
+    rig.settle()
+    assert rig.recovery.counters["requests"] > asked
+    assert rig.recovery.counters["given_up_behind"] == 3
+    rig.assert_accounted()
+
+
+def test_a_gateway_that_gains_on_the_stream_is_never_given_up() -> None:
+    rig = flowing(past=MemorySpool(), resend_behind="1s", resend_give_up="60s")
+    lose(rig, frames=900, ticks=32)
+    for _ in range(300):
+        rig.publish(1)
+        rig.deliver()
+        rig.serve()
+        rig.turn(200)
+        rig.recovery.on_head(rig.sequencer.epoch, rig.sequencer.next_seq, rig.mono_ns)
+        if not rig.recovery.holding:
+            break
+    rig.settle()
+    assert rig.taker.gaps == 0
+    rig.assert_accounted()
+
+
+def test_time_in_which_nothing_was_heard_is_no_time_without_headway() -> None:
+    rig = flowing(past=MemorySpool(), resend_behind="2s")
+    lose(rig, frames=50)
+    rig.publish(1)
+    rig.deliver()
+    rig.recovery.on_head(1000, rig.sequencer.next_seq, rig.mono_ns)
+    rig.mono_ns += 3_000 * MS
+    rig.recovery.on_head(1000, rig.sequencer.next_seq, rig.mono_ns)
+    assert rig.recovery.holding
+    rig.settle()
+    assert rig.taker.gaps == 0
