@@ -4,6 +4,7 @@
 every loss, declared by the server or found by itself, into a ``Gap``.
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -29,6 +30,8 @@ from engine.stream_messages import (
     decode_server,
 )
 
+KNOWN_IDS: Final = 8192
+"""Signals, the newest, that are known again by their id."""
 MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What the decoder raises, of bytes that are no text and of brackets a thousand deep as well."""
 _KNOWN_TYPES: Final = frozenset(
@@ -85,6 +88,7 @@ class ClientStats:
     """Connections that were refused, broke or fell silent."""
     signals: int = 0
     duplicates: int = 0
+    """Signals dropped: of a number that was dealt with, or of an id that was received before."""
     gaps: int = 0
     chain_breaks: int = 0
     heartbeats: int = 0
@@ -113,6 +117,8 @@ class ClientState:
     """On this connection: a heartbeat before that knows nothing of the place."""
     _gap: GapMessage | None = None
     _snapshot: list[Signal] = field(default_factory=list)
+    _known: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    """Ids of the newest signals, oldest first."""
 
     def subscribe(self) -> Subscribe:
         """Return the message that begins, or resumes, the subscription on a new connection."""
@@ -188,9 +194,21 @@ class ClientState:
             first = (self.position or 0) + 1
             items.append(Gap(signal.epoch, first, signal.seq - 1, GapReason.CHAIN_BROKEN.value))
         self._prev = self.position = signal.seq
-        self.stats.signals += 1
-        items.append(signal)
+        if self._is_known(signal.id):
+            self.stats.duplicates += 1
+        else:
+            self.stats.signals += 1
+            items.append(signal)
         return items
+
+    def _is_known(self, signal_id: str) -> bool:
+        """Whether a signal came before, under whatever number; it is known from now on."""
+        if signal_id in self._known:
+            return True
+        self._known[signal_id] = None
+        if len(self._known) > KNOWN_IDS:
+            self._known.popitem(last=False)
+        return False
 
     def _take_gap(self, message: GapMessage) -> list[Item]:
         self._gap = message

@@ -11,7 +11,7 @@ from stream_rig import Reader, rig, run, subscribed
 from websockets.asyncio.server import ServerConnection, serve
 
 from engine.client import Backoff, Gap, Signal, SignalClient, Status
-from engine.client_state import ClientState
+from engine.client_state import KNOWN_IDS, ClientState
 from engine.core.errors import StreamError
 from engine.stream_messages import (
     ErrorMessage,
@@ -61,6 +61,37 @@ def test_duplicates_are_dropped_and_counted() -> None:
     assert len(state.receive(signal_message(0, 11))) == 1
     assert state.receive(signal_message(0, 11)) == []
     assert state.stats.duplicates == 1
+
+
+def test_a_signal_that_comes_again_in_a_new_epoch_is_dropped_by_its_id() -> None:
+    state = greeted()
+    state.receive(signal_message(0, 11))
+    state.subscribe()
+    state.receive(encode(Welcome(1, 6, 1, 2_000)))
+    state.receive(encode(Subscribed("main", 6, 2, 1)))
+    [gap] = state.receive(encode(GapMessage("main", 5, 12, None, "epoch_changed", False)))
+    assert isinstance(gap, Gap)
+    again = make_signal(6, 1, id=make_signal(5, 11).id)
+    assert state.receive(encode(SignalMessage("main", 0, again))) == []
+    assert state.position == 1
+    assert state.receive(encode(SignalMessage("main", 1, make_signal(6, 2)))) == [make_signal(6, 2)]
+    assert (state.stats.duplicates, state.stats.chain_breaks, state.stats.signals) == (1, 0, 2)
+
+
+def test_only_the_newest_ids_are_kept() -> None:
+    state = greeted()
+    last = 11 + KNOWN_IDS
+    for seq in range(11, last + 1):
+        state.receive(signal_message(0 if seq == 11 else seq - 1, seq))
+    oldest, next_one = make_signal(5, 11).id, make_signal(5, 12).id
+    assert (
+        state.receive(encode(SignalMessage("main", last, make_signal(5, last + 1, id=next_one))))
+        == []
+    )
+    [signal] = state.receive(
+        encode(SignalMessage("main", last + 1, make_signal(5, last + 2, id=oldest)))
+    )
+    assert isinstance(signal, Signal)
 
 
 def test_a_broken_chain_is_a_gap() -> None:
