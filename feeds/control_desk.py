@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from feeds.control_messages import (
     PROTOCOL,
+    UNKNOWN_PEER,
     UNSUPPORTED,
     Bye,
     ErrorReply,
@@ -44,7 +45,8 @@ class StreamFacts(NamedTuple):
 class ControlDesk:
     """Answers requests and remembers who is there; owned by the control server.
 
-    Peers are those that said hello; the one unheard for longest goes when there are too many.
+    Peers are those that said hello; the one unheard for longest goes when there are too
+    many, and learns it at its next ping.
 
     Attributes:
         answered: Requests answered by type, and refused ones by reason.
@@ -123,6 +125,9 @@ class ControlDesk:
             self._count(f"refused_{error.reason}")
             return (encode(ErrorReply(error.reason, error.detail)),)
         self._note(peer, request, mono_ns)
+        if isinstance(request, Ping) and peer not in self._names:
+            self._count(f"refused_{UNKNOWN_PEER}")
+            return (encode(ErrorReply(UNKNOWN_PEER, "say hello")),)
         self._count(type(request).__name__.lower())
         if isinstance(request, Resend):
             return self._send_again(peer, request, mono_ns)

@@ -22,6 +22,8 @@ UNSUPPORTED: Final = "unsupported"
 """Reason of the error that answers a resend where none is to be had."""
 BUSY: Final = "resend_busy"
 """Reason of the error that answers a resend asked for too soon."""
+UNKNOWN_PEER: Final = "unknown_peer"
+"""Reason of the error that answers a ping of who has not said hello, or has been forgotten."""
 
 Nanoseconds = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -35,7 +37,7 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
 
 
 class Ping(msgspec.Struct, frozen=True, tag="ping"):
-    """The engine's heartbeat and clock question; answered by Pong."""
+    """The engine's heartbeat and clock question; answered by Pong, a stranger's by an error."""
 
     t1: Nanoseconds
 

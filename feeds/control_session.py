@@ -3,7 +3,9 @@
 from feeds.config import LinkConfig
 from feeds.control_messages import (
     PROTOCOL,
+    UNKNOWN_PEER,
     Bye,
+    ErrorReply,
     Hello,
     MessageError,
     Ping,
@@ -35,6 +37,7 @@ class ControlSession:
         self._name = name
         self._offset = OffsetEstimator(config.offset_window)
         self._due_ns: int | None = None
+        self._greeted_ns: int | None = None
         self.heard_ns: int | None = None
         self.welcome: Welcome | None = None
         self.estimate: OffsetEstimate | None = None
@@ -53,6 +56,7 @@ class ControlSession:
         if self.wait_ns(mono_ns) > 0:
             return None
         if self.welcome is None:
+            self._greeted_ns = mono_ns
             self._due_ns = mono_ns + self._config.hello_retry
             self._count("sent_hello")
             return encode(Hello(PROTOCOL, self._name))
@@ -81,12 +85,21 @@ class ControlSession:
         elif isinstance(reply, Bye):
             self._part(mono_ns)
             self.heard_ns = None
+        elif isinstance(reply, ErrorReply) and reply.reason == UNKNOWN_PEER:
+            self._greet_anew(mono_ns)
         return reply
 
     def _on_pong(self, pong: Pong, mono_ns: int, wall_ns: int) -> None:
         self.estimate = self._offset.add(pong.t1, pong.t2, pong.t3, wall_ns)
         if self.welcome is not None and pong.epoch != self.welcome.epoch:
             self._part(mono_ns)
+
+    def _greet_anew(self, mono_ns: int) -> None:
+        """Say hello to a gateway that has forgotten us, no sooner after the last than a retry."""
+        last_ns = self._greeted_ns
+        self._part(mono_ns)
+        if last_ns is not None:
+            self._due_ns = max(mono_ns, last_ns + self._config.hello_retry)
 
     def _part(self, mono_ns: int) -> None:
         """Forget the stream that ended; say hello to what follows."""

@@ -111,7 +111,9 @@ def test_desk_forgets_the_peer_unheard_for_longest() -> None:
     served = desk(max_peers=2)
     for moment, peer in enumerate([b"a", b"b", b"a", b"c"]):
         served.answer(peer, [encode(Hello(1, "e"))], 1, moment)
-    served.answer(b"stranger", [encode(Ping(1))], 1, 9)
+    for stranger in (b"stranger", b"b"):
+        reply = parse_reply(served.answer(stranger, [encode(Ping(1))], 1, 9)[0])
+        assert reply == ErrorReply("unknown_peer", "say hello")
     assert served.peers == (b"a", b"c")
     assert served.alive(4, 1) == 1
 
@@ -140,6 +142,43 @@ def test_another_epoch_in_a_pong_asks_for_a_new_welcome() -> None:
     session.incoming(encode(Pong(0, 1, 1, 6, 1)), 1, 2)
     assert session.welcome is None
     assert session.outgoing(1, 0) == encode(Hello(1, "e"))
+
+
+def test_a_session_that_was_forgotten_greets_anew_and_not_without_end() -> None:
+    session = ControlSession(config(), "e")
+    assert session.outgoing(0, 0) == encode(Hello(1, "e"))
+    session.incoming(encode(Welcome(1, *facts())), MS, 0)
+    forgotten = encode(ErrorReply("unknown_peer", ""))
+    session.incoming(forgotten, 50 * MS, 0)
+    assert session.welcome is None
+    assert session.peer_alive(50 * MS)
+    assert session.outgoing(50 * MS, 0) == encode(Hello(1, "e"))
+    session.incoming(encode(Welcome(1, *facts())), 51 * MS, 0)
+    session.incoming(forgotten, 52 * MS, 0)
+    assert session.outgoing(59 * MS, 0) is None
+    assert session.outgoing(60 * MS, 0) == encode(Hello(1, "e"))
+
+
+def test_an_engine_pushed_out_by_others_is_a_peer_again() -> None:
+    async def main() -> None:
+        answers = desk(max_peers=2)
+        server = ControlServer("tcp://127.0.0.1:*", answers)
+        heard: list[int] = []
+        async with server:
+            link = config(control=server.endpoint)
+            async with ControlClient(link, on_instruments=lambda _, e: heard.append(e)) as client:
+                await client.hello()
+                own = answers.peers
+                for stranger in (b"x", b"y"):
+                    answers.answer(stranger, [encode(Hello(PROTOCOL, "other"))], 1, 1 << 62)
+                assert not set(own) & set(answers.peers)
+                await until(lambda: set(own) <= set(answers.peers))
+                await until(lambda: client.welcome is not None)
+                before = len(heard)
+                server.tell_instruments()
+                await until(lambda: len(heard) > before)
+
+    run(main)
 
 
 def test_session_learns_the_clock_offset() -> None:
