@@ -12,7 +12,7 @@ from engine.core.errors import HeqisError
 from engine.core.records import Instruments
 from engine.snapshot import RecordingPlace
 from feeds.log_files import segments_of
-from feeds.log_index import OFFSET, TS
+from feeds.log_index import OFFSET, TS, numbered_frames
 from feeds.log_reader import LogReader, LogSegment
 
 _log = logging.getLogger(__name__)
@@ -75,13 +75,13 @@ class Piece(NamedTuple):
         return Stretch(self.session, reader, start, reader.instruments)
 
     def last_ns(self) -> int | None:
-        """Index it; return when its last record was received, None if it cannot be read."""
+        """Index it; return when its last record was received, None if it can give none."""
         reader = _open(self.file)
         if reader is None:
             return None
-        last_ns = int(reader.frames[:, TS].max())
+        received_ns = numbered_frames(reader.frames)[:, TS]
         reader.close()
-        return last_ns
+        return int(received_ns.max()) if len(received_ns) else None
 
 
 def sessions_in(directory: Path) -> list[Session]:

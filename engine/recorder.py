@@ -44,13 +44,18 @@ class Recorder:
         self._decoder = decoder
         self._bad = 0
         self._begun = False
+        self._writer: LogWriter
+        self._try(lambda: self._open(epoch, rotate_bytes))
+
+    def _open(self, epoch: int, rotate_bytes: int) -> None:
         self._writer = LogWriter(
-            path, np.zeros(0, INSTRUMENT), epoch=epoch, rotate_bytes=rotate_bytes
+            self.path, np.zeros(0, INSTRUMENT), epoch=epoch, rotate_bytes=rotate_bytes
         )
 
     def define(self, instruments: Instruments) -> None:
         """Write definitions that did not come in a frame of the stream."""
-        self._try(lambda: self._writer.define(instruments))
+        if not self.failed:
+            self._try(lambda: self._writer.define(instruments))
 
     def keep(
         self,

@@ -20,6 +20,7 @@ from engine.journal import Journal
 from engine.own_recording import next_session, sessions_in
 from engine.recorder import Recorder
 from engine.restart import RECORDING, Restart
+from engine.restart_walk import OnProgress
 from engine.sinks import LiveSink
 from engine.snapshot_file import SnapshotFiles
 from engine.snapshot_keeper import SnapshotKeeper
@@ -65,7 +66,15 @@ class Market:
 class Life:
     """An engine without sockets: what the daemon wires, fed by hand."""
 
-    def __init__(self, directory: Path, market: Market, tree: dict[str, Any] = TREE) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        market: Market,
+        tree: dict[str, Any] = TREE,
+        *,
+        on_progress: OnProgress = str,
+    ) -> None:
+        self.on_progress = on_progress
         self.directory = directory
         self.market = market
         self.config = Config.model_validate(
@@ -112,7 +121,7 @@ class Life:
         files = SnapshotFiles(self.directory / "snapshots")
         self.restart = Restart(
             self.blueprint, self.ingest, self.journal, sink, files=files, recordings=recordings,
-            session=session.epoch,
+            session=session.epoch, on_progress=self.on_progress,
         )  # fmt: skip
         self.keeper = SnapshotKeeper(
             self.ingest, self.journal, files, session=session.epoch, interval_ns=10**9,
