@@ -4,7 +4,6 @@ import hashlib
 import os
 import struct
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +11,7 @@ import msgspec
 
 from engine.core.errors import SnapshotError
 from engine.snapshot import FORMAT, RecordingPlace, Snapshot, decode_snapshot, encode_snapshot
+from feeds.private_files import replace_private
 
 KEPT: Final = 2
 SUFFIX: Final = ".snapshot"
@@ -71,9 +71,10 @@ class SnapshotFiles:
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             number = max((_number(path) for path in self.paths()), default=0) + 1
-            _write_whole(self.directory / f"{number:08d}{SUFFIX}", header + label + body)
-            for path in self.paths()[KEPT:]:
-                path.unlink(missing_ok=True)
+            path = self.directory / f"{number:08d}{SUFFIX}"
+            replace_private(path, header + label + body, path.with_suffix(".draft"))
+            for older in self.paths()[KEPT:]:
+                older.unlink(missing_ok=True)
         except OSError as error:
             problem = f"{self.directory}: cannot be written: {error.strerror}"
             raise SnapshotError(problem) from error
@@ -139,23 +140,3 @@ def read_label(path: Path) -> Label:
 
 def _number(path: Path) -> int:
     return int(path.stem)
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    draft = path.with_suffix(".draft")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -71,17 +72,30 @@ def write_private(path: Path, data: bytes) -> None:
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, FILE_MODE)
-        with os.fdopen(handle, "wb") as file:
+        replace_private(path, data, draft)
+    except OSError as error:
+        raise ConfigError(path, "", error.strerror, "give a place that can be written") from None
+
+
+def replace_private(path: Path, data: bytes, draft: Path) -> None:
+    """Replace a file by a draft in the same directory, only its owner's; on the disk on return.
+
+    Raises:
+        OSError: it cannot be written; the draft is removed.
+    """
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        with os.fdopen(os.open(draft, flags, FILE_MODE), "wb") as file:
             os.fchmod(file.fileno(), FILE_MODE)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
         sync_directory(path.parent)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise ConfigError(path, "", error.strerror, "give a place that can be written") from None
+    except OSError:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
 
 
 def sync_directory(path: Path) -> None:
