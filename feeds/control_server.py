@@ -17,6 +17,7 @@ from feeds.peer_watch import PeerWatch
 from latency.steady import steady_ns
 
 _WATCH_S: Final = 0.1
+_NOBODY: Final[frozenset[str]] = frozenset()
 
 
 class ControlServer:
@@ -47,6 +48,16 @@ class ControlServer:
         watch, keeper = self._watch, self._gatekeeper
         counted = {} if watch is None else watch.counters
         return counted if keeper is None else {**counted, **keeper.counters}
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the key store now, "" if nothing."""
+        return "" if self._gatekeeper is None else self._gatekeeper.problem
+
+    @property
+    def revoked(self) -> frozenset[str]:
+        """Public keys that the store has revoked."""
+        return _NOBODY if self._gatekeeper is None else self._gatekeeper.revoked
 
     @property
     def endpoint(self) -> str:

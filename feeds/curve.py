@@ -29,6 +29,7 @@ _ACCEPTED: Final = "accepted"
 _LET_IN: Final = b"200"
 _NOT_NOW: Final = b"300"
 """Not 400: libzmq would never try again, not even after the key was authorized."""
+_ENDED: Final = "the gatekeeper has died: nobody new is let in, nobody is cut off; restart it"
 _RETRY_MS: Final = 100
 _RETRY_MOST_MS: Final = 1000
 
@@ -105,7 +106,14 @@ class Gatekeeper:
     @property
     def problem(self) -> str:
         """Why some key is not let in that perhaps should be; "" if there is none."""
+        if self._thread is not None and not self._thread.is_alive():
+            return _ENDED
         return "; ".join(self._admitted.problems)
+
+    @property
+    def revoked(self) -> frozenset[str]:
+        """Public keys that were revoked, as last read."""
+        return self._admitted.revoked
 
     def guard(self, socket: "zmq.Socket[Any]", context: "zmq.Context[Any]") -> None:
         """Have a socket, not bound yet, speak CURVE only, with those who are let in.
@@ -171,6 +179,8 @@ class Gatekeeper:
                     reread_s = time.monotonic() + _REREAD_S
         finally:
             socket.close()
+            if not self._stop.is_set():
+                _log.critical("keys: %s", _ENDED)
 
     def _answer(self, parts: list[bytes]) -> list[bytes]:
         verdict, key = self._judge(parts)

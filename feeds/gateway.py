@@ -67,6 +67,9 @@ class Gateway:
         self._control = ControlServer(config.control, self._desk, config.keys)
         self._senders: list[TickSender] = []
         self._outlets: list[Outlet] = []
+        self._engine_keys: list[str | None] = []
+        self._revoked: frozenset[str] = frozenset()
+        self._ended: list[str] = []
         self._guard = GatewayGuard(config, self._desk, self._ask_restart, self._outlets)
         self._timer: WakeTimer | None = None
         self._stopping = False
@@ -115,6 +118,7 @@ class Gateway:
             "guard": self._guard.status(),
             "control": {**self._desk.answered, "unsent": self._control.unsent},
             "strangers": self._control.counters,
+            "keys": {"problem": self._control.problem, "ended": list(self._ended)},
             "resend": dict(self._resender.counters),
             "lateness": {"count": late.count, "p50": late.p50, "p99": late.p99, "max": late.max},
         }
@@ -138,10 +142,12 @@ class Gateway:
         self._timer = WakeTimer()
         try:
             for at, endpoint in enumerate(self._config.outputs):
-                curve = client_of(self._config.keys, self._config.server_key(at))
+                key = self._config.server_key(at)
+                curve = client_of(self._config.keys, key)
                 sender = TickSender(endpoint, self._config.output_hwm, curve=curve)
                 self._senders.append(sender)
                 self._outlets.append(Outlet(endpoint, sender, self._ring))
+                self._engine_keys.append(key)
             async with self._control:
                 _log.info("gateway %d sends epoch %d", self._config.id, self._feed.epoch)
                 self._feed.open(steady_ns())
@@ -205,12 +211,25 @@ class Gateway:
 
     def _keep_house(self, mono_ns: int) -> None:
         self._guard.turn(mono_ns)
+        if self._control.revoked is not self._revoked:
+            self._revoked = self._control.revoked
+            self._end_revoked()
         if self._spool is not None and mono_ns >= self._next_flush_ns:
             self._next_flush_ns = mono_ns + _FLUSH_NS
             self._spool.flush()
         if mono_ns >= self._next_status_ns:
             self._next_status_ns = mono_ns + self._config.status_interval
             _log.info("status %s", orjson.dumps(self.status()).decode())
+
+    def _end_revoked(self) -> None:
+        """Send nothing more to engines whose key was revoked, until the next start."""
+        for at in reversed(range(len(self._outlets))):
+            if self._engine_keys[at] in self._revoked:
+                endpoint = self._outlets[at].name
+                self._senders[at].close(linger_ms=0)
+                del self._senders[at], self._outlets[at], self._engine_keys[at]
+                self._ended.append(endpoint)
+                self._guard.tell("output_revoked", {"output": endpoint})
 
     async def _await_output(self) -> None:
         """Hold the source until an output has taken a frame, if the configuration says so."""

@@ -2,7 +2,7 @@
 
 A store is a directory of mode 0700 with files of mode 0600: ``own.key``, ``authorized/NAME.key``
 and ``revoked/NAME.key``, each a few lines of TOML. A key that is anywhere in ``revoked`` is not let
-in, whatever ``authorized`` says.
+in, whatever ``authorized`` says; nor is whoever's name a file bears there that cannot be read.
 """
 
 import re
@@ -48,12 +48,22 @@ class Admitted(NamedTuple):
 
     Attributes:
         names: Names by public key.
-        revoked: Public keys that were let in once.
+        revoked: Public keys that were let in once, and those that may have been revoked.
         problems: Files that could not be used, and why; their keys are not let in.
     """
 
     names: dict[str, str]
     revoked: frozenset[str]
+    problems: tuple[str, ...]
+
+
+class _Listed(NamedTuple):
+    """One directory of a store."""
+
+    names: dict[str, str]
+    """By public key."""
+    unread: tuple[str, ...]
+    """Names of files that could not be read, without their ending."""
     problems: tuple[str, ...]
 
 
@@ -124,6 +134,9 @@ class KeyStore:
         except ValueError as error:
             raise ConfigError("command line", "key", public, str(error)) from None
         admitted = self.admitted()
+        if _may_be_revoked(name, self._list(_REVOKED).unread):
+            expected = "its files cannot be read; mend them, or take another name"
+            raise ConfigError(path.parent.parent / _REVOKED, "", name, expected)
         if public in admitted.revoked:
             raise ConfigError("command line", "key", public, "it was revoked; have a new one made")
         if path.exists() or public in admitted.names:
@@ -161,10 +174,16 @@ class KeyStore:
             ConfigError: the store cannot be read, or others may use it.
         """
         check_private(self.directory)
-        revoked, more = self._list(_REVOKED)
-        authorized, problems = self._list(_AUTHORIZED)
-        names = {key: name for key, name in authorized.items() if key not in revoked}
-        return Admitted(names, frozenset(revoked), (*problems, *more))
+        revoked, authorized = self._list(_REVOKED), self._list(_AUTHORIZED)
+        names, out, doubts = {}, set(revoked.names), []
+        for key, name in authorized.names.items():
+            if _may_be_revoked(name, revoked.unread):
+                out.add(key)
+                doubts.append(f"{name}: a file of this name in {_REVOKED}/ cannot be read")
+            elif key not in out:
+                names[key] = name
+        problems = (*doubts, *authorized.problems, *revoked.problems)
+        return Admitted(names, frozenset(out), problems)
 
     def state(self) -> tuple[int, ...]:
         """Return numbers that change when a file is added, taken away or written."""
@@ -179,29 +198,36 @@ class KeyStore:
             found += [about.st_mtime_ns, about.st_ino, about.st_mode]
         return tuple(found)
 
-    def _list(self, kind: str) -> tuple[dict[str, str], tuple[str, ...]]:
-        """Return names by public key of one directory, and what could not be read."""
+    def _list(self, kind: str) -> "_Listed":
+        """Read one directory."""
         place = self.directory / kind
         if not place.is_dir():
-            return {}, ()
+            return _Listed({}, (), ())
         check_private(place)
         found: dict[str, str] = {}
         problems = []
         paths = sorted(place.glob("*.key"))
-        if len(paths) > MAX_KEYS:
+        unread = [path.stem for path in paths[MAX_KEYS:]]
+        if unread:
             problems.append(f"{place}: more than {MAX_KEYS} keys; the rest is not let in")
         for path in paths[:MAX_KEYS]:
             try:
                 found[_public(path)] = path.stem
             except ConfigError as error:
                 problems.append(str(error))
-        return found, tuple(problems)
+                unread.append(path.stem)
+        return _Listed(found, tuple(unread), tuple(problems))
 
     def _file(self, kind: str, name: str) -> Path:
         if not _NAME.fullmatch(name):
             expected = "a name has letters, digits, '.', '_' and '-', 64 at most"
             raise ConfigError("command line", "name", name, expected)
         return self.directory / kind / f"{name}.key"
+
+
+def _may_be_revoked(name: str, unread: tuple[str, ...]) -> bool:
+    """Return whether a file that could not be read bears a name, alone or before part of a key."""
+    return any(stem == name or stem.rpartition(".")[0] == name for stem in unread)
 
 
 def _public(path: Path) -> str:

@@ -59,7 +59,9 @@ def authorize(
 def revoke(store: Store, name: PeerName) -> None:
     """Let a peer in no longer; a running process cuts it off within a few seconds.
 
-    Its key is remembered, so that it is not let in again by mistake.
+    A running gateway also sends that engine nothing more until it is started again, with another
+    configuration. A running engine goes on asking a gateway that its link.server_key names; take
+    that away, too. The key is remembered, so that it is not let in again by mistake.
 
     Example: heqis keys revoke var/keys gateway-1
     """

@@ -191,6 +191,31 @@ def test_while_the_store_cannot_be_read_nobody_new_is_let_in(tmp_path: Path) -> 
     with_listener(tmp_path, check)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_gatekeeper_that_dies_lets_nobody_in_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_keeper: Gatekeeper, _parts: list[bytes]) -> tuple[str, str]:
+        raise MemoryError
+
+    async def check(stores: Stores, listener: Listener) -> None:
+        old = listener.sender(stores, stores.gateway)
+        with sending(old):
+            await wait_until(lambda: old.send(b"0"))
+            assert listener.receiver.problem == ""
+            monkeypatch.setattr(Gatekeeper, "_judge", fail)
+            new = listener.sender(stores, stores.gateway)
+            with sending(new):
+                await wait_until(lambda: "died" in listener.receiver.problem)
+                before = listener.receiver.failed_handshakes
+                await wait_until(lambda: listener.receiver.failed_handshakes > before)
+                assert not new.send(b"new")
+                assert old.send(b"1")
+                await wait_until(lambda: listener.got == [b"0", b"1"])
+
+    with_listener(tmp_path, check)
+
+
 def facts() -> StreamFacts:
     return StreamFacts(1, 5, 1, 10**8, b"")
 

@@ -138,6 +138,30 @@ def test_a_file_that_cannot_be_used_lets_nobody_in_and_is_told(tmp_path: Path) -
     assert len(admitted.problems) == 2
 
 
+@pytest.mark.parametrize("file", ["gateway", "gateway.6b6579206f6e6520"])
+def test_a_damaged_file_of_the_revoked_keeps_out_whose_name_it_bears(
+    file: str, tmp_path: Path
+) -> None:
+    store = KeyStore(tmp_path / "keys")
+    store.create()
+    old, new, other = new_key(), new_key(), new_key()
+    store.authorize("gateway", old)
+    store.revoke("gateway")
+    store.authorize("gateway", new)
+    store.authorize("gateway-2", other)
+    path = store.directory / "revoked" / f"{file}.key"
+    path.write_text("nonsense")
+    path.chmod(0o600)
+    admitted = store.admitted()
+    assert admitted.names == {other: "gateway-2"}
+    assert new in admitted.revoked
+    assert any("gateway: a file of this name" in one for one in admitted.problems)
+    assert any(str(path) in one for one in admitted.problems)
+    (store.directory / "authorized" / "gateway.key").unlink()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        store.authorize("gateway", new_key())
+
+
 def test_an_unknown_name_is_answered_with_the_known_ones(tmp_path: Path) -> None:
     store = KeyStore(tmp_path / "keys")
     store.create()
