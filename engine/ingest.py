@@ -201,7 +201,10 @@ class Ingest:
             self.learn(decode_frame(wire.data, offset).records)
         except FrameError as error:
             self.refused_definitions = f"instrument definitions refused: {error}"
-            _log.error("%s; if the gateway's are right, restart", self.refused_definitions)
+            _log.error(
+                "%s; if the gateway's are right, restart, then `heqis state active`",
+                self.refused_definitions,
+            )
             self._on_fault(self.refused_definitions)
 
 

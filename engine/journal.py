@@ -20,6 +20,7 @@ from engine.core.signals import Refusal, Signal
 from engine.journal_alarm import NS_PER_S, Cause
 from engine.journal_schema import (
     COMMANDED,
+    OPERATOR_STATE,
     Decision,
     Record,
     RefusalSampler,
@@ -44,7 +45,7 @@ class Journal:
     """The engine's journal; ``await open()`` before use, ``await close()`` at the end.
 
     Owned by the loop thread. Signals must come in sequence: ``epoch`` and ``next_seq`` say which
-    is next. Bound: ``max_queued`` rows waiting, see ``JournalConfig.on_full``.
+    is next. Bound: ``max_queued`` rows waiting, see ``JournalConfig.on_full``, and one for a halt.
 
     Args:
         path: The SQLite file; its directory is created.
@@ -201,6 +202,16 @@ class Journal:
             self.counters["dropped_commands"] += commanded
             self._append_lesser(event)
 
+    def append_halt(self, fields: Mapping[str, Any], ts: int) -> None:
+        """Queue what the risk gate allows from a fault on, an event of kind OPERATOR_STATE.
+
+        There is room for one when there is none for anything else: a full queue may be the fault.
+        """
+        if len(self._writer.queue) <= self._config.max_queued:
+            self._writer.append(make_event(OPERATOR_STATE, fields, ts))
+        else:
+            self.counters["dropped_commands"] += 1
+
     async def flush(self) -> None:
         """Wait until everything appended so far is committed."""
         await self._writer.flush()
@@ -229,6 +240,18 @@ class Journal:
         last = page[-1].seq if page else from_seq - 1
         later = [make_entry(signal) for signal in queued if signal.seq > last]
         return (page + later)[:limit]
+
+    async def read_past(
+        self, epoch: int, from_seq: int, before_epoch: int, limit: int
+    ) -> list[SignalEntry]:
+        """Return at most ``limit`` signals from a place on, of epochs before one, in order.
+
+        All of them are committed, or lost: an epoch ends with the engine.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        return await self._read(self._opened().past(epoch, from_seq, before_epoch, limit))
 
     async def read_newest(self, limit: int) -> list[SignalEntry]:
         """Return the last ``limit`` committed signals, of any epoch, oldest first.

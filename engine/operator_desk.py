@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ from engine.stream_messages import GateState, Operate
 __all__ = ["OPERATOR_STATE", "OperatorDesk"]
 
 _log = logging.getLogger(__name__)
+FAULT: Final = "a fault"
+"""Who has halted the engine where nobody has."""
 KEEP_LIMIT_S: Final = 2.0
 """How long an answer waits for the disk before it says that the command is not on it."""
 
@@ -54,10 +57,13 @@ class OperatorDesk:
         self.reloader: Reloader
 
     def halt(self, reason: str) -> None:
-        """Let no signal through any more, and say why."""
+        """Let no signal through any more, in later lives too until an operator does; say why."""
         gate = self._gate()
-        if gate.state is not RiskState.HALTED:
+        before = gate.state
+        if before is not RiskState.HALTED:
             gate.set_state(RiskState.HALTED)
+            fields = {"from": before.value, "to": "halted", "by": FAULT, "reason": reason}
+            self._journal.append_halt(fields, time.time_ns())
             self._sink.on_event("halted", 0, {"reason": reason})
 
     def set_state(self, state: RiskState, who: str) -> None:
@@ -69,7 +75,7 @@ class OperatorDesk:
         self._sink.on_event(OPERATOR_STATE, 0, fields)
 
     def restore(self, last: Mapping[str, Any] | None) -> None:
-        """Stay as the operator left the gate, where that is stricter than the configuration.
+        """Stay as operator or fault left the gate, where that is stricter than the configuration.
 
         Args:
             last: The journal's last event of kind OPERATOR_STATE.
@@ -80,7 +86,13 @@ class OperatorDesk:
             wanted = RiskState(last["to"])
             if states.index(wanted) > states.index(gate.state):
                 gate.set_state(wanted)
-                _log.warning("the risk gate is %s, as the operator left it", wanted.value)
+                self._tell_restored(wanted, last)
+
+    def _tell_restored(self, state: RiskState, last: Mapping[str, Any]) -> None:
+        by, reason = last.get("by"), last.get("reason", "")
+        what = f"as {by} left it{f' ({reason})' if reason else ''}"
+        _log.warning("the risk gate is %s, %s; `heqis state active` opens it", state.value, what)
+        self._sink.on_event("state_restored", 0, {"state": state.value, "by": by, "reason": reason})
 
     def on_set_state(self, state: GateState, who: str) -> tuple[GateState, Awaitable[str]]:
         """Take a client's command; it holds at once.

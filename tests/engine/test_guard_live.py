@@ -164,6 +164,26 @@ def test_a_spent_budget_halts_and_ends_the_engine_by_decision(tmp_path: Path) ->
     assert "budget used up: memory_frac" in events(config, "halted")[0]["reason"]
 
 
+def test_a_halt_by_a_fault_stays_until_an_operator_ends_it(tmp_path: Path) -> None:
+    async def fail(engine: Engine, gateway: Gateway) -> None:
+        engine.desk.halt("a test of faults")
+
+    async def resume(engine: Engine, gateway: Gateway) -> None:
+        assert engine.ingest.pipeline.gate.state is RiskState.HALTED
+        engine.desk.set_state(RiskState.ACTIVE, "night-desk")
+
+    async def look(engine: Engine, gateway: Gateway) -> None:
+        assert engine.ingest.pipeline.gate.state is RiskState.ACTIVE
+
+    live(tmp_path, fail)
+    config = live(tmp_path, resume)
+    (told,) = events(config, "state_restored")
+    assert told == {"state": "halted", "by": "a fault", "reason": "a test of faults"}
+    config = live(tmp_path, look)
+    assert len(events(config, "state_restored")) == 1
+    assert [one["to"] for one in events(config, "operator_state")] == ["halted", "active"]
+
+
 @pytest.mark.parametrize("limits", [[0.8, 0.7, 0.6], [0.1, 0.2], "much"])
 def test_limits_that_are_no_ladder_are_refused(limits: object) -> None:
     with pytest.raises(ValueError, match="memory_frac"):

@@ -371,6 +371,24 @@ def test_what_was_commanded_has_the_room_of_signals(tmp_path: Path) -> None:
     run(work)
 
 
+def test_a_halt_has_room_in_a_journal_that_is_full_and_only_one(tmp_path: Path) -> None:
+    config = FAST.model_copy(update={"max_queued": 10, "on_full": "halt"})
+
+    async def work() -> None:
+        async with Journal(tmp_path / "j.db", config) as journal:
+            for at in range(12):
+                journal.append_event("gap", {"count": at}, at)
+            for reason in ("first", "second"):
+                journal.append_halt({"to": "halted", "reason": reason}, 9)
+            assert journal.queued == 11
+            assert journal.counters["dropped_commands"] == 1
+            await journal.flush()
+            told = await journal.read_last_event("operator_state")
+            assert told == {"to": "halted", "reason": "first"}
+
+    run(work)
+
+
 def test_refusals_are_sampled_by_reason_and_numbered(tmp_path: Path) -> None:
     path = tmp_path / "j.db"
     config = FAST.model_copy(update={"refusals_first": 3, "refusals_every": 10})

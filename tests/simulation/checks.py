@@ -89,6 +89,8 @@ class Checks(Watcher):
         """Refused for want of a score: with one they might not have been proposed at all."""
         self.events: Counter[str] = Counter()
         self.halted = False
+        self.stays_halted = False
+        """A fault has halted an engine, and the journal has it."""
         self.remembers = True
         self.positions: dict[str, tuple[int, int]] = {}
         self.look_for_lost: Callable[[Told], None] = lambda told: None
@@ -114,7 +116,7 @@ class Checks(Watcher):
         """A new engine: it may go through again what the one before has taken."""
         self.taken = Taken()
         self.lives.append(self.taken)
-        self.halted = False
+        self.halted = self.stays_halted
 
     def on_ticks(self, ticks: Ticks, origins: npt.NDArray[np.void], at: int, stop: int) -> None:
         """The engine's pipeline is given a burst."""

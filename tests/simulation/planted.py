@@ -12,6 +12,7 @@ from engine.core.signals import Signal
 from engine.ingest import Ingest
 from engine.journal_store import JournalStore
 from engine.journal_writer import JournalWriter
+from engine.operator_desk import OperatorDesk
 from engine.regenerate import Fate, Ledger
 from engine.stream_messages import GapReason, Subscribe
 from engine.stream_ring import SignalRing
@@ -165,6 +166,11 @@ def _lost_batches_are_not_answered() -> Any:
     return mock.patch.object(Lane, "on_lost", wrong)
 
 
+def _a_halt_is_over_with_its_life() -> Any:
+    """The next life of the engine begins as the configuration has it."""
+    return mock.patch.object(OperatorDesk, "restore", return_value=None)
+
+
 BUGS: Final[Mapping[str, Planted]] = {
     one.__name__.removeprefix("_"): one
     for one in (
@@ -178,6 +184,7 @@ BUGS: Final[Mapping[str, Planted]] = {
         _rows_are_forgotten,
         _numbers_go_on_after_a_kill,
         _lost_batches_are_not_answered,
+        _a_halt_is_over_with_its_life,
     )
 }
 

@@ -182,6 +182,7 @@ class World:
         for client in self.clients:
             client.drop()
         self.checks.committed |= committed_ids(self.directory)
+        self.checks.stays_halted |= self.checks.halted and committed_halt(self.directory)
 
     def _watch(self, task: "asyncio.Task[None]") -> None:
         def note(done: "asyncio.Task[None]") -> None:
@@ -426,9 +427,8 @@ class World:
         most = self.scenario.hold_bytes + self.network.largest_burst
         require(hold.held_bytes <= most, f"{hold.held_bytes} bytes held, {most} allowed")
         journal = engine.journal
-        require(
-            journal.queued <= self.blueprint.config.journal.max_queued, f"{journal.queued} queued"
-        )
+        most_rows = self.blueprint.config.journal.max_queued + 1  # one for a halt
+        require(journal.queued <= most_rows, f"{journal.queued} queued")
         require(engine.ingest.faults == 0, f"the duty cycle failed {engine.ingest.faults} times")
         if engine.board.failures:
             raise InvariantError(f"a task failed: {engine.board.failures}")
@@ -454,6 +454,20 @@ def committed_ids(directory: Path) -> set[str]:
         finally:
             connection.close()
     return set()
+
+
+def committed_halt(directory: Path) -> bool:
+    """Return whether a halt is in the journal's file."""
+    import sqlite3
+
+    query = 'SELECT EXISTS (SELECT 1 FROM events WHERE fields LIKE \'%"to":"halted"%\')'
+    with suppress(sqlite3.Error):
+        connection = sqlite3.connect(directory / "journal.db")
+        try:
+            return bool(connection.execute(query).fetchone()[0])
+        finally:
+            connection.close()
+    return False
 
 
 def run_seed(seed: int, *, trace: bool = False) -> World:
