@@ -31,14 +31,18 @@ def register(app: typer.Typer) -> None:
 def check(config: ConfigFiles = None, json: AsJson = False) -> None:
     """Find everything that can be wrong with a configuration, and say what it asks for.
 
-    Loads plugins and resolves every bar, indicator, rule, strategy and parameter. Exit status 2 and
-    the file, the key and the allowed values if something is wrong.
+    Loads plugins, resolves every bar, indicator, rule, strategy and parameter, and reads keys,
+    tokens and certificates as the start does. Exit status 2 and the file, the key and the allowed
+    values if something is wrong.
 
     Example: heqis config check -c mine.toml
     """
+    from engine.access_check import check_access
+
     loaded, origins = _load(config)
     blueprint = _resolve(loaded, origins, config or [])
     facts = _facts(blueprint, config or [])
+    facts["notes"] += check_access(loaded)
     if json:
         print_json(facts)
     else:
