@@ -184,6 +184,8 @@ class ClientState:
 
     def _take_signal(self, message: SignalMessage) -> list[Item]:
         signal = message.signal
+        if self.epoch is not None and signal.epoch != self.epoch:
+            self.epoch, self.position = signal.epoch, 0
         if self.position is not None and signal.seq <= self.position:
             self.stats.duplicates += 1
             return []
@@ -227,7 +229,7 @@ class ClientState:
             return []
         self.stats.gaps += 1
         if gap.reason == GapReason.EPOCH_CHANGED:
-            self.position, self.epoch = 0, self._server_epoch
+            self.position, self.epoch = 0, gap.next_epoch or self._server_epoch
         elif gap.reason == GapReason.AHEAD:
             self.position = gap.from_seq - 1
         elif gap.reason != GapReason.CONFLATED and gap.to_seq is not None:

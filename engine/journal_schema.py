@@ -64,9 +64,17 @@ INSERT_SIGNAL: Final = (
 INSERT_REFUSAL: Final = "INSERT INTO refusals VALUES (NULL,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 INSERT_EVENT: Final = "INSERT INTO events VALUES (NULL,?,?,?,?)"
 PUT_META: Final = "INSERT OR REPLACE INTO meta VALUES (?,?)"
+SELECT_REACHED: Final = (
+    "SELECT CAST(substr(one.key, 15) AS INTEGER), one.value, two.value FROM meta one JOIN meta two "
+    "ON two.key = 'reached_seq_' || substr(one.key, 15) WHERE one.key GLOB 'reached_epoch_*'"
+)
+"""Gateway, epoch and next number."""
 
 _COLUMNS: Final = "epoch, seq, crc, CAST(body AS BLOB) FROM signals"
 SELECT_PAGE: Final = f"SELECT {_COLUMNS} WHERE epoch = ? AND seq >= ? ORDER BY seq LIMIT ?"
+SELECT_PAST: Final = (
+    f"SELECT {_COLUMNS} WHERE (epoch, seq) >= (?, ?) AND epoch < ? ORDER BY epoch, seq LIMIT ?"
+)
 SELECT_NEWEST: Final = f"SELECT {_COLUMNS} ORDER BY epoch DESC, seq DESC LIMIT ?"
 SELECT_DECISIONS: Final = (
     "SELECT id, tick_epoch, tick_seq, ts_event FROM signals WHERE (epoch, seq) >= (?, ?) "
@@ -114,7 +122,15 @@ class Event(Struct, frozen=True, gc=False):
     ts: int
 
 
-Record = Signal | SampledRefusal | Event
+class Reached(Struct, frozen=True, gc=False):
+    """How far the engine has got in a gateway's stream; the newest holds."""
+
+    gateway: int
+    epoch: int
+    next_seq: int
+
+
+Record = Signal | SampledRefusal | Event | Reached
 
 
 def signal_row(signal: Signal) -> Row:
@@ -125,6 +141,14 @@ def signal_row(signal: Signal) -> Row:
         signal.confidence, signal.tick_epoch, signal.tick_seq, signal.ts_event, signal.ts_emit,
         signal.valid_until, zlib.crc32(body), body.decode(),
     )  # fmt: skip
+
+
+def reached_rows(reached: Reached) -> list[Row]:
+    """Return the rows of a place, of the table ``meta``."""
+    return [
+        (f"reached_epoch_{reached.gateway}", reached.epoch),
+        (f"reached_seq_{reached.gateway}", reached.next_seq),
+    ]
 
 
 def refusal_row(sampled: SampledRefusal) -> Row:

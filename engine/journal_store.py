@@ -33,13 +33,17 @@ from engine.journal_schema import (
     SELECT_EXPIRED,
     SELECT_NEWEST,
     SELECT_PAGE,
+    SELECT_PAST,
+    SELECT_REACHED,
     VERSION,
     Decision,
     Event,
+    Reached,
     Record,
     SampledRefusal,
     entry_of_row,
     event_row,
+    reached_rows,
     refusal_row,
     signal_row,
 )
@@ -173,6 +177,7 @@ class JournalStore:
         signals = [r for r in records if isinstance(r, Signal)]
         refusals = [r for r in records if isinstance(r, SampledRefusal)]
         events = [r for r in records if isinstance(r, Event)]
+        reached = [row for r in records if isinstance(r, Reached) for row in reached_rows(r)]
         known = 0
         try:
             if signals:
@@ -182,6 +187,8 @@ class JournalStore:
                 await self.writer.executemany(INSERT_REFUSAL, map(refusal_row, refusals))
             if events:
                 await self.writer.executemany(INSERT_EVENT, map(event_row, events))
+            if reached:
+                await self.writer.executemany(PUT_META, reached)
             await self.writer.commit()
         except DAMAGED:
             await self._roll_back()
@@ -192,6 +199,13 @@ class JournalStore:
         """Return at most ``limit`` committed signals of an epoch, ``seq >= from_seq``, in order."""
         rows = await self._reader.execute_fetchall(SELECT_PAGE, (epoch, from_seq, limit))
         return self._entries(rows)
+
+    async def past(
+        self, epoch: int, from_seq: int, before_epoch: int, limit: int
+    ) -> list[SignalEntry]:
+        """Return at most ``limit`` committed signals from a place on, of epochs before one."""
+        place = (epoch, from_seq, before_epoch, limit)
+        return self._entries(await self._reader.execute_fetchall(SELECT_PAST, place))
 
     async def newest(self, limit: int) -> list[SignalEntry]:
         """Return the last ``limit`` committed signals, of any epoch, oldest first."""
@@ -302,6 +316,11 @@ class JournalStore:
         """Return the fields, as JSON, of the newest events of a kind, oldest first."""
         rows = await self._reader.execute_fetchall(SELECT_EVENTS, (kind, limit))
         return [str(row[0]) for row in rows][::-1]
+
+    async def reached(self) -> dict[int, tuple[int, int]]:
+        """Return the epoch and next number that were reached in each gateway's stream."""
+        rows = await self._reader.execute_fetchall(SELECT_REACHED)
+        return {_number(one): (_number(epoch), _number(seq)) for one, epoch, seq in rows}
 
     async def decisions(
         self, epoch: int, from_seq: int, limit: int

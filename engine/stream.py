@@ -15,6 +15,7 @@ from engine.core.errors import HeqisError, JournalError, StreamError
 from engine.core.signals import Signal
 from engine.stream_commands import Commands, OnForbidden
 from engine.stream_config import StreamConfig
+from engine.stream_delivery import PageRequest
 from engine.stream_door import Door
 from engine.stream_link import StreamConnection
 from engine.stream_messages import (
@@ -46,6 +47,12 @@ class SignalStore(Protocol):
 
     async def read_published(self, epoch: int, from_seq: int, limit: int) -> list[SignalEntry]:
         """Return what is kept of an epoch's signals from ``from_seq`` on, in order."""
+        ...
+
+    async def read_past(
+        self, epoch: int, from_seq: int, before_epoch: int, limit: int
+    ) -> list[SignalEntry]:
+        """Return what is kept from a place on, up to an epoch that is not wanted, in order."""
         ...
 
     async def read_newest(self, limit: int) -> list[SignalEntry]:
@@ -335,15 +342,18 @@ class SignalStream:
             await self._page_wanted.wait()
             self._page_wanted.clear()
             while (request := self._core.delivery.next_page()) is not None:
-                page = await self._read_page(request.epoch, request.from_seq)
+                page = await self._read_page(request)
                 self._core.delivery.take_page(request, page)
 
-    async def _read_page(self, epoch: int, from_seq: int) -> list[SignalEntry]:
+    async def _read_page(self, request: PageRequest) -> list[SignalEntry]:
         if self._store is None:
             await asyncio.sleep(0)
             return []
         try:
-            return await self._store.read_published(epoch, from_seq, self._config.page_rows)
+            place, rows = (request.epoch, request.from_seq), self._config.page_rows
+            if request.is_past:
+                return await self._store.read_past(*place, self._core.ring.epoch, rows)
+            return await self._store.read_published(*place, rows)
         except JournalError:
             self.counters["page_errors"] += 1
             return []

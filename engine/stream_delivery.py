@@ -19,12 +19,21 @@ WRITE_COST: Final = 16
 
 
 class PageRequest(NamedTuple):
-    """Rows a subscription needs from the journal before it can go on."""
+    """Rows a subscription needs from the journal before it can go on.
+
+    Attributes:
+        session: The client.
+        subscription: Of the client.
+        epoch: Where the rows begin.
+        from_seq: Where the rows begin.
+        is_past: Rows of later epochs, but those of the present one, are wanted too.
+    """
 
     session: Session
     subscription: Subscription
     epoch: int
     from_seq: int
+    is_past: bool = False
 
 
 Place = tuple[Session, Subscription]
@@ -166,6 +175,8 @@ class Delivery:
             session, subscription = self._paging.popleft()
             if subscription.state is SubscriptionState.PAGING:
                 self._counters["pages"] += 1
+                if subscription.past is not None:
+                    return PageRequest(session, subscription, *subscription.past, is_past=True)
                 return PageRequest(session, subscription, self._ring.epoch, subscription.cursor)
         return None
 

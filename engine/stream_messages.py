@@ -46,7 +46,7 @@ class GapReason(StrEnum):
     PRUNED = "pruned"
     """No longer, or not readable, in memory or journal."""
     EPOCH_CHANGED = "epoch_changed"
-    """The numbers asked for belong to an earlier epoch; its end cannot be told."""
+    """An epoch is over; what was published at its end and not committed cannot be told."""
     AHEAD = "ahead"
     """``from_seq`` has not been reached in this epoch."""
     CHAIN_BROKEN = "chain_broken"
@@ -141,7 +141,8 @@ class SignalMessage(Struct, tag_field="type", tag="signal", frozen=True):
 class GapMessage(Struct, tag_field="type", tag="gap", frozen=True):
     """Signals ``from_seq`` to ``to_seq`` of an epoch were not sent; ``to_seq`` null: unknown.
 
-    With ``snapshot`` true one or more snapshot messages follow, before any other signal.
+    With ``snapshot`` true one or more snapshot messages follow, before any other signal. Where the
+    epoch changed, ``next_epoch`` is the one that the numbers after it belong to.
     """
 
     sub: str
@@ -150,6 +151,7 @@ class GapMessage(Struct, tag_field="type", tag="gap", frozen=True):
     to_seq: int | None
     reason: str
     snapshot: bool
+    next_epoch: int | None = None
 
 
 class SnapshotMessage(Struct, tag_field="type", tag="snapshot", frozen=True):

@@ -255,7 +255,9 @@ class StreamCore:
         subscription.allow_catch_up(ring)
         session.subscriptions[message.id] = subscription
         session.link.push(encode(Subscribed(message.id, ring.epoch, ring.head, cursor)))
-        if reason is not None:
+        if reason is GapReason.EPOCH_CHANGED and (message.epoch or 0) < ring.epoch:
+            subscription.past = message.epoch or 0, max(1, message.from_seq or 1)
+        elif reason is not None:
             self.counters["gaps"] += 1
             session.link.push(subscription.declare_start(ring, message, reason))
         self.delivery.schedule(session, subscription)

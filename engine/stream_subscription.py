@@ -78,7 +78,7 @@ class Subscription:
 
     __slots__ = (
         "_backlog", "_max_lag", "_prefix", "_snapshot", "accepting", "cursor", "gaps", "lag_bound",
-        "name", "on_slow", "prev", "state",
+        "name", "on_slow", "past", "prev", "state",
     )  # fmt: skip
 
     def __init__(
@@ -93,6 +93,8 @@ class Subscription:
         self.accepting = accepting
         self.on_slow = on_slow
         self.cursor = cursor
+        self.past: tuple[int, int] | None = None
+        """Epoch and number that come next, while they lie in an epoch before the ring's."""
         self.prev = 0
         self.gaps = 0
         """Gaps declared so far."""
@@ -120,21 +122,23 @@ class Subscription:
     @property
     def position(self) -> int:
         """Sequence number up to which it is owed nothing, not even a snapshot."""
-        if self._snapshot:
+        if self._snapshot or self.past is not None:
             return 0
         return (self._backlog[0].seq if self._backlog else self.cursor) - 1
 
     def caught_up(self, ring: SignalRing) -> bool:
         """Return whether everything up to the head has been considered and sent."""
-        return self.cursor > ring.head and not self._snapshot and not self._backlog
+        owed = self._snapshot or self._backlog or self.past is not None
+        return self.cursor > ring.head and not owed
 
     def needs_page(self, ring: SignalRing) -> bool:
         """Return whether what comes next lies before the ring."""
-        return self.cursor < ring.oldest and not self._snapshot and not self._backlog
+        earlier = self.past is not None or self.cursor < ring.oldest
+        return earlier and not self._snapshot and not self._backlog
 
     def too_slow(self, ring: SignalRing) -> bool:
         """Return whether it is further behind than it may be, once what it is owed is sent."""
-        owed = self._snapshot or self._backlog
+        owed = self._snapshot or self._backlog or self.past is not None
         return not owed and ring.head + 1 - self.cursor > self.lag_bound
 
     def fall_behind(self, seq: int) -> None:
@@ -164,6 +168,8 @@ class Subscription:
         A hole, or the journal's end before the ring's begin, becomes a gap; what the page has
         after a hole is left for the next one, because the snapshot goes before it.
         """
+        if self.past is not None:
+            return self._take_past(ring, self.past, page)
         messages: list[bytes] = []
         start = self.cursor
         for entry in page:
@@ -176,6 +182,28 @@ class Subscription:
             self.cursor = entry.seq + 1
         if start == self.cursor < ring.oldest:
             messages.append(self._lose_until(ring, ring.oldest))
+        return messages
+
+    def _take_past(
+        self, ring: SignalRing, past: tuple[int, int], page: list[SignalEntry]
+    ) -> list[bytes]:
+        """Go on through earlier epochs; once there is no more of them, turn to the ring's."""
+        messages: list[bytes] = []
+        epoch, due = past
+        for entry in page:
+            if entry.epoch != epoch:
+                messages.append(self._change_epoch((epoch, due), entry.epoch, []))
+                epoch, due = entry.epoch, 1
+            if entry.seq > due:
+                messages.append(self._gap(epoch, due, entry.seq - 1, GapReason.PRUNED, []))
+            if self.accepts(entry):
+                messages.append(self.encode(entry))
+            due = entry.seq + 1
+        self.past = (epoch, due) if page else None
+        if not page:
+            self.allow_catch_up(ring)
+            latest = ring.latest(before=self.cursor)
+            messages.append(self._change_epoch((epoch, due), ring.epoch, latest))
         return messages
 
     def conflate(self, ring: SignalRing) -> list[bytes]:
@@ -206,8 +234,14 @@ class Subscription:
         asked = wish.from_seq or 0
         latest = ring.latest(before=self.cursor)
         if reason is GapReason.EPOCH_CHANGED:
-            return self._gap(wish.epoch or 0, asked, None, reason, latest)
+            return self._change_epoch((wish.epoch or 0, asked), ring.epoch, latest)
         return self._gap(ring.epoch, self.cursor, asked - 1, reason, latest)
+
+    def _change_epoch(
+        self, place: tuple[int, int], next_epoch: int, snapshot: list[SignalEntry]
+    ) -> bytes:
+        epoch, due = place
+        return self._gap(epoch, due, None, GapReason.EPOCH_CHANGED, snapshot, next_epoch)
 
     def _gap(
         self,
@@ -216,11 +250,14 @@ class Subscription:
         to_seq: int | None,
         reason: GapReason,
         snapshot: list[SignalEntry],
+        next_epoch: int | None = None,
     ) -> bytes:
         self.gaps += 1
         self._snapshot = [entry for entry in snapshot if self.accepts(entry)]
         follows = bool(self._snapshot)
-        return encode(GapMessage(self.name, epoch, from_seq, to_seq, reason.value, follows))
+        return encode(
+            GapMessage(self.name, epoch, from_seq, to_seq, reason.value, follows, next_epoch)
+        )
 
     def _lose_until(self, ring: SignalRing, seq: int) -> bytes:
         first, self.cursor = self.cursor, seq

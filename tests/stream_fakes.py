@@ -93,6 +93,11 @@ class FakeStore:
         ]
         return found[:limit]
 
+    def past(self, epoch: int, from_seq: int, before_epoch: int, limit: int) -> list[SignalEntry]:
+        place = (epoch, from_seq)
+        found = [r for r in self.rows if place <= (r.epoch, r.seq) and r.epoch < before_epoch]
+        return sorted(found, key=lambda row: (row.epoch, row.seq))[:limit]
+
     def prune(self, before: int) -> None:
         self.rows = [row for row in self.rows if row.seq >= before]
 
@@ -129,7 +134,11 @@ class Bench:
         request = self.core.delivery.next_page()
         if request is None:
             return False
-        page = self.store.page(request.epoch, request.from_seq, self.config.page_rows)
+        place, rows = (request.epoch, request.from_seq), self.config.page_rows
+        if request.is_past:
+            page = self.store.past(*place, self.ring.epoch, rows)
+        else:
+            page = self.store.page(*place, rows)
         self.core.delivery.take_page(request, page)
         return True
 

@@ -58,6 +58,7 @@ def test_the_loop_turns_within_its_budget_and_files_are_indexed_elsewhere(
         life = await recorded(tmp_path)
         assert len(pieces_of(tmp_path / "recordings")) > 2
         monkeypatch.setattr(restart_walk, "TELL_NS", 0)
+        monkeypatch.setattr(restart_walk, "SLICE_NS", 0)
         told: list[str] = []
         spent_ns: list[int] = []
 

@@ -221,6 +221,64 @@ def test_another_epoch_is_a_gap_and_then_all_of_the_new_one() -> None:
     assert (state.epoch, state.position) == (5, 3)
 
 
+def test_the_rest_of_earlier_epochs_comes_before_the_new_one() -> None:
+    bench = Bench(page_rows=4)
+    bench.store.rows = [*entries(2, range(1, 10)), *entries(3, range(3, 8)), *entries(4, [1])]
+    bench.publish(2)
+    state = ClientState(EVERYTHING, position=6, epoch=2)
+    client = BenchClient(bench, EVERYTHING, state, room=3)
+    places = []
+    for _ in range(40):
+        bench.settle()
+        bench.core.heartbeat(0)
+        client.read()
+        places.append((state.epoch, state.position))
+    assert client.signals == [7, 8, 9, *range(3, 8), 1, 1, 2]
+    told = [(gap.epoch, gap.from_seq, gap.to_seq, gap.reason) for gap in client.gaps]
+    assert told == [
+        (2, 10, None, "epoch_changed"), (3, 1, 2, "pruned"),
+        (3, 8, None, "epoch_changed"), (4, 2, None, "epoch_changed"),
+    ]  # fmt: skip
+    assert places == sorted(places), "what is dealt with only grows, whenever it breaks off"
+    assert places[-1] == (5, 2)
+    assert state.stats.chain_breaks == 0
+    bench.publish(1)
+    client.read()
+    assert client.signals[-1] == 3, "it is live"
+
+
+def test_a_client_that_leaves_among_earlier_epochs_goes_on_there() -> None:
+    bench = Bench(page_rows=2)
+    bench.store.rows = [*entries(2, range(1, 6)), *entries(3, range(1, 9))]
+    bench.publish(3)
+    state, seen = ClientState(EVERYTHING, position=2, epoch=2), []
+    for _ in range(30):
+        client = BenchClient(bench, EVERYTHING, state, room=3)
+        for _ in range(2):
+            bench.core.delivery.work(100)
+            bench.serve_page()
+        client.read()
+        seen += client.signals
+        bench.core.disconnect(client.session)
+        if seen[-1:] == [3] and state.epoch == 5:
+            break
+    assert seen == [3, 4, 5, *range(1, 9), 1, 2, 3]
+
+
+def test_a_filter_holds_in_earlier_epochs_too() -> None:
+    bench = Bench()
+    names = ["B.X", "B.X", "A.X", "B.X"]
+    bench.store.rows = [
+        make_entry(make_signal(3, seq, instrument=name)) for seq, name in enumerate(names, 1)
+    ]
+    wish = msgspec.structs.replace(EVERYTHING, instruments=["A.X"])
+    client = BenchClient(bench, wish, ClientState(wish, position=0, epoch=3))
+    bench.settle()
+    client.read()
+    assert client.signals == [3]
+    assert [gap.reason for gap in client.gaps] == ["epoch_changed"]
+
+
 def test_a_place_in_the_future_is_a_gap_and_then_live() -> None:
     bench = Bench(head=10)
     client = BenchClient(bench, EVERYTHING, ClientState(EVERYTHING, position=99, epoch=5))
