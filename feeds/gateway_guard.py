@@ -71,7 +71,9 @@ class GatewayGuard:
                 expected = "power needs it: name the file in which every step is kept"
                 raise ConfigError("configuration", "gateway.events", None, expected)
             now_ns = time.monotonic_ns()
-            self._power = PowerControl(config.power, ask=ask, tell=self.tell, now_ns=now_ns)
+            self._power = PowerControl(
+                config.power, ask=ask, tell=self.tell, now_ns=now_ns, settle=self.events.settle
+            )
 
     def tell(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Journal an event and log it."""
@@ -134,6 +136,7 @@ class GatewayGuard:
         """End a step that is under way and close the event log."""
         if self._power is not None:
             await self._power.close()
+        await self.events.settle()
         self.events.close()
 
     def _flowing(self) -> bool:

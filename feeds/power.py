@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from engine.core.errors import DeviceError
@@ -15,6 +15,7 @@ NS_PER_S: Final = 1e9
 _SAID_CHARACTERS: Final = 400
 
 Tell = Callable[[str, Mapping[str, Any]], None]
+Settle = Callable[[], Awaitable[object]]
 
 
 class PowerControl:
@@ -24,6 +25,7 @@ class PowerControl:
         config: Line, command and waits.
         ask: Asks the engine to begin anew; returns how many peers were asked.
         tell: Takes every step, for the gateway's event log.
+        settle: Waits, and not for long, until what was told is on disk.
         now_ns: When the gateway began, monotonic.
         line: The line; the configured one if None.
 
@@ -38,11 +40,13 @@ class PowerControl:
         ask: Callable[[], int],
         tell: Tell,
         now_ns: int,
+        settle: Settle | None = None,
         line: PowerLine | None = None,
     ) -> None:
         self._config = config
         self._ask = ask
         self._tell = tell
+        self._settle = settle
         self._line = open_line(config) if line is None else line
         self._work: asyncio.Task[None] | None = None
         self.ladder = PowerLadder(
@@ -86,6 +90,8 @@ class PowerControl:
         self._line.close()
 
     async def _carry_out(self, step: PowerStep) -> None:
+        if self._settle is not None:
+            await self._settle()  # it may be this machine's end
         began = time.monotonic_ns()
         act = {
             PowerStep.ASK: self._ask_engine,

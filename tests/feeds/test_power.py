@@ -48,14 +48,24 @@ class Bench:
         self.line = Line(broken=broken)
         self.told: list[tuple[str, dict[str, Any]]] = []
         self.asked = 0
+        self.on_disk: list[tuple[int, int]] = []
+        """For every step what was told, and asked, when it began."""
         self.config = PowerConfig.model_validate(values)
         self.control = PowerControl(
-            self.config, ask=self._ask, tell=self._tell, now_ns=0, line=self.line
+            self.config,
+            ask=self._ask,
+            tell=self._tell,
+            now_ns=0,
+            settle=self._settle,
+            line=self.line,
         )
 
     def _ask(self) -> int:
         self.asked += 1
         return 2
+
+    async def _settle(self) -> None:
+        self.on_disk.append((len(self.told), self.asked))
 
     def _tell(self, kind: str, fields: Mapping[str, Any]) -> None:
         self.told.append((kind, dict(fields)))
@@ -99,6 +109,9 @@ def test_steps_are_taken_in_their_order_and_told_before_and_after(tmp_path: Path
     assert (command["status"], command["said"]) == (0, "done\n")
     assert mark.exists()
     assert bench.asked >= 1
+    told = [at for at, (kind, _) in enumerate(bench.told, 1) if kind == "power_step"]
+    assert [at for at, _ in bench.on_disk] == told
+    assert bench.on_disk[0][1] == 0, "it waits for the disk before it asks"
     (off, at), (on, later) = bench.line.levels[:2]
     assert (off, on) == (True, False)
     assert later - at >= bench.config.off_time
