@@ -19,7 +19,7 @@ from engine.ingest import Ingest
 from engine.journal import Journal
 from engine.latency_log import LatencyLog, no_models
 from engine.link_side import LinkSide
-from engine.model_control import ModelControl
+from engine.model_control import MAX_SWAPS, SWAPPED, ModelControl
 from engine.notify import Notifier
 from engine.operator_desk import OPERATOR_STATE, OperatorDesk
 from engine.own_recording import next_session
@@ -34,7 +34,7 @@ from engine.sinks import LiveSink
 from engine.snapshot_file import SnapshotFiles
 from engine.snapshot_keeper import SnapshotKeeper
 from engine.status import StatusBoard
-from engine.stream import Health, SignalStream
+from engine.stream import SignalStream
 from engine.supervise import on_hang_up, stop_on_signals
 from feeds.burst import BurstDecoder
 from latency.histogram import StageHistograms
@@ -129,7 +129,7 @@ class Engine:
             epoch=epoch,
             next_seq=next_seq,
             store=self.journal,
-            health=self._health,
+            health=lambda: self.board.health(),
             set_state=lambda state, who: self.desk.on_set_state(state, who),
             operate=lambda message, who: self.desk.operate(message, who),
             on_forbidden=lambda who, command: self.desk.on_forbidden(who, command),
@@ -175,6 +175,7 @@ class Engine:
         if self._models is not None:
             self._models.attach(pipeline)
             await self._start_models(self._models, stack)
+            self._models.compare(await self.journal.read_fields(SWAPPED, MAX_SWAPS))
         self.desk.restore(await self.journal.read_last_event(OPERATOR_STATE))
         pipeline.host.start()
         stack.callback(pipeline.host.stop)
@@ -289,6 +290,8 @@ class Engine:
     def _on_caught_up(self, instruments: Instruments | None) -> None:
         """Go live; from now on there is something to keep, and what is old may go."""
         self.restart.go_live(instruments)
+        if self._models is not None:
+            self._models.live = True
         for keeps in (self.keeper, self._retention):
             if keeps is not None:
                 self._background.start(keeps.run(), self._keeping)
@@ -308,9 +311,6 @@ class Engine:
 
     def _on_halt(self, reason: str) -> None:
         self.desk.halt(reason)
-
-    def _health(self) -> Health:
-        return self.board.health()
 
     def _start_tasks(self, stack: contextlib.AsyncExitStack) -> None:
         loop = asyncio.get_running_loop()

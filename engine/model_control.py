@@ -5,10 +5,10 @@ Owned by the loop thread.
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from engine.composition import Blueprint, refit
 from engine.core.errors import ConfigError, DeviceError, HeqisError
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 SWAPPED = "model_swap"
 """Kind of the event that tells that another bundle has taken a model's place."""
+AS_CONFIGURED: Final = "model_as_configured"
+"""Kind of the event that tells that a model begins with another bundle than it was swapped to."""
+MAX_SWAPS: Final = 256
+"""Newest swaps of earlier lives that are looked at."""
 
 
 class ModelControl:
@@ -35,6 +39,9 @@ class ModelControl:
     Args:
         blueprint: The configuration, resolved, with at least one model.
         on_fault: Called with a text when going on with an answer failed; must halt the engine.
+
+    Attributes:
+        live: Whether the engine is; until then no bundle takes another's place.
     """
 
     def __init__(self, blueprint: Blueprint, on_fault: Callable[[str], None]) -> None:
@@ -44,6 +51,7 @@ class ModelControl:
         self._sink: SignalSink | None = None
         self._busy = False
         self._stopped = False
+        self.live = False
         self.inference: Inference
 
     def infer(self, blueprint: Blueprint, gather: WindowGatherer) -> Asking:
@@ -73,6 +81,25 @@ class ModelControl:
             DeviceError: no device of a placement can be used.
         """
         await self.inference.start()
+
+    def compare(self, swaps: Iterable[Mapping[str, Any]]) -> None:
+        """Tell of models that begin with another bundle than an earlier life was swapped to.
+
+        Args:
+            swaps: The fields of the journal's events of kind SWAPPED, oldest first.
+        """
+        last = {swap.get("model"): swap.get("after") for swap in swaps}
+        for model in self._blueprint.models:
+            name, identity = model.config.name, model.bundle.identity
+            swapped = last.get(name, identity)
+            if swapped != identity:
+                _log.warning(
+                    "model %s begins as configured, with %s; it had been swapped to %s",
+                    name, identity, swapped,
+                )  # fmt: skip
+                self._journal(
+                    AS_CONFIGURED, {"model": name, "serves": identity, "swapped_to": swapped}
+                )
 
     async def stop(self) -> None:
         """Answer what still waits, and give the devices back; once, however often it is called."""
@@ -105,7 +132,8 @@ class ModelControl:
         Raises:
             ConfigError: there is no such model, or faults are not allowed.
             BundleError: the bundle cannot be used, or does not fit.
-            DeviceError: another command is at work, or no device took the bundle.
+            DeviceError: another command is at work, the engine is not live yet, or no device took
+                the bundle.
         """
         fields = {
             "command": message.command,
@@ -124,6 +152,8 @@ class ModelControl:
     async def _obey(self, message: Operate) -> Mapping[str, Any]:
         if message.command == "device_fault":
             return self._play_fault(message.model, message.value)
+        if not self.live:
+            raise DeviceError("the engine has not caught up yet; try again once it is live")
         if self._busy:
             raise DeviceError("another command is at work; wait for its answer")
         self._busy = True
