@@ -19,7 +19,8 @@ run: $(VENV)/.runtime  ## install, then run the demo: gateway, engine and a live
 
 test: $(VENV)/.dev  ## install, then pass every test
 	$(BIN)/pytest -n 2
-	$(BIN)/pytest -n 2 -m slow
+	$(BIN)/pytest -n 2 -m "slow and not alone"
+	$(BIN)/pytest -m alone --durations=12
 
 fast: $(VENV)/.dev  ## the fast tests only
 	$(BIN)/pytest -n 2

@@ -94,6 +94,7 @@ def test_a_bad_disk_halts_the_engine_where_the_rule_says_so(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("fault", ["full", "error", "locked"])
 def test_a_signal_costs_the_loop_no_more_while_the_disk_is_bad(
     tmp_path: Path, fault: str, capsys: pytest.CaptureFixture[str]
@@ -157,6 +158,7 @@ def test_a_process_killed_in_a_checkpoint_leaves_a_whole_journal(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 def test_a_hundred_kills_in_checkpoints_leave_a_whole_journal(
     tmp_path: Path, shim: Path, capsys: pytest.CaptureFixture[str]

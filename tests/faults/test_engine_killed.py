@@ -65,6 +65,7 @@ def told(kills: int, ticks: int, lives: list[dict[str, int]], took: list[list[fl
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(120 + 20 * KILLS)
 @pytest.mark.parametrize("records", [True, False], ids=["recording", "resend alone"])
 def test_an_engine_killed_again_and_again_misses_nothing_and_repeats_nothing(

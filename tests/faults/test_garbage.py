@@ -18,7 +18,7 @@ from process_rig import FULL, RULES, Rig, eventually, source_toml
 
 from engine.operating import read_status
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 STRANGER = Path(__file__).resolve().parents[1] / "stranger.py"
 RATE = 5_000.0

@@ -22,7 +22,7 @@ from feeds.log_index import COUNT, FIRST_SEQ, numbered_frames
 from feeds.log_reader import LogReader
 from feeds.log_writer import LogWriter
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800 if FULL else 170)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(1800 if FULL else 170)]
 RATE = 5_000.0
 SPOOL = """
 [gateway.spool]

@@ -52,6 +52,7 @@ def test_clients_that_come_back_at_once_miss_nothing(tmp_path: Path, behind: int
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_five_hundred_clients_at_once_hold_the_loop_for_less_than_ten_milliseconds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

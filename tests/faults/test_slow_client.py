@@ -90,6 +90,7 @@ def test_clients_that_never_read_are_out_in_time_and_others_miss_nothing(tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_clients_that_never_read_cost_the_others_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,7 +39,7 @@ directory = "spool"
 max_bytes = 2147483648
 """
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(MINUTES * 60 + 600)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(MINUTES * 60 + 600)]
 
 
 class Faults:

@@ -29,7 +29,7 @@ PER_S: Final = 50.0
 STRETCH: Final = 25
 BEAT_S: Final = 0.005
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 class Fortress(Rig):

@@ -11,7 +11,7 @@ import pytest
 from process_rig import RULES, Rig, eventually, source_toml
 from websockets.sync.client import connect
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 BLOCKER = '''
 import pathlib
 import time
