@@ -35,13 +35,15 @@ def test_what_is_said_arrives_as_lines(manager: tuple[str, socket.socket]) -> No
     assert heard(bound) == ["READY=1", "STATUS=live after 1 s"], "one line, whatever is in it"
     assert notifier.feed()
     assert heard(bound) == ["WATCHDOG=1"]
+    assert notifier.extend("half way", 30_000_000_000)
+    assert heard(bound) == ["EXTEND_TIMEOUT_USEC=30000000", "STATUS=half way"]
     assert notifier.reloading(5_000_000)
     assert heard(bound) == ["RELOADING=1", "MONOTONIC_USEC=5000"]
     assert notifier.status("x" * 500)
     assert len(heard(bound)[0]) == len("STATUS=") + 200
     assert notifier.stopping("bye")
     assert heard(bound) == ["STOPPING=1", "STATUS=bye"]
-    assert (notifier.sent, notifier.unsent) == (5, 0)
+    assert (notifier.sent, notifier.unsent) == (6, 0)
     notifier.close()
     notifier.close()
     assert not notifier.feed()

@@ -281,6 +281,19 @@ def test_a_child_that_never_becomes_ready_is_ended_in_its_time(tmp_path: Path) -
     asyncio.run(run())
 
 
+def test_a_child_that_asks_for_patience_with_its_start_gets_it(tmp_path: Path) -> None:
+    async def run() -> None:
+        patience = "say('EXTEND_TIMEOUT_USEC=60000000')\ntime.sleep(2.0)\n"
+        program = READY.replace("say('READY=1')\n", patience + "say('READY=1')\n")
+        watching = Watching(2_000 * MS, 1_000 * MS)
+        child = make_child(tmp_path, program, may_end=True, watching=watching)
+        async with Supervisor([child]).running() as supervisor:
+            assert await supervisor.watch() is child
+            assert child.overdue == ""
+
+    asyncio.run(run())
+
+
 def test_one_that_is_stopping_owes_nothing_any_more(tmp_path: Path) -> None:
     async def run() -> None:
         program = READY + "say('STOPPING=1'); time.sleep(1.5)"
