@@ -22,6 +22,7 @@ from engine.journal_schema import (
     COMMANDED,
     OPERATOR_STATE,
     Decision,
+    Reached,
     Record,
     RefusalSampler,
     SampledRefusal,
@@ -212,6 +213,13 @@ class Journal:
         else:
             self.counters["dropped_commands"] += 1
 
+    def append_reached(self, gateway: int, epoch: int, next_seq: int) -> bool:
+        """Queue how far the engine has got in a gateway's stream; False if there is no room."""
+        if len(self._writer.queue) >= self._config.max_queued // 2:
+            return False
+        self._writer.append(Reached(gateway, epoch, next_seq))
+        return True
+
     async def flush(self) -> None:
         """Wait until everything appended so far is committed."""
         await self._writer.flush()
@@ -299,6 +307,14 @@ class Journal:
             JournalError: the journal cannot be read.
         """
         return await self._read(self._opened().decisions(epoch, from_seq, limit))
+
+    async def read_reached(self) -> dict[int, tuple[int, int]]:
+        """Return the epoch and next number that were reached in each gateway's stream.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        return await self._read(self._opened().reached())
 
     async def is_whole_from(self, epoch: int, seq: int) -> bool:
         """Return whether every signal journaled from a place on is still kept.

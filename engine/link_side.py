@@ -14,7 +14,7 @@ from engine.recovery_timer import RecoveryTimer
 from engine.restart import Restart
 from feeds.config import LinkConfig
 from feeds.control_client import ControlClient
-from feeds.control_messages import Welcome
+from feeds.control_messages import Pong, Welcome
 from feeds.curve import gatekeeper_of
 from feeds.link import TickReceiver
 
@@ -66,9 +66,7 @@ class LinkSide:
             on_resent=lambda head, frames: self.recovery.on_resent(
                 head, frames, time.monotonic_ns()
             ),
-            on_pong=lambda pong: self.recovery.on_head(
-                pong.epoch, pong.next_seq, time.monotonic_ns()
-            ),
+            on_pong=self._on_pong,
         )
         self._timer = RecoveryTimer(lambda mono_ns: self.recovery.on_turn(mono_ns))
         self.recovery = LinkRecovery(
@@ -83,6 +81,7 @@ class LinkSide:
 
     async def open(self, stack: contextlib.AsyncExitStack) -> None:
         """Begin to ask the gateway what it sends; everything is closed with the stack."""
+        stack.callback(self._keep_reached)
         stack.callback(self.receiver.close)
         stack.callback(self._timer.close)
         await stack.enter_async_context(self.control)
@@ -102,7 +101,19 @@ class LinkSide:
             self.receiver.attach(asyncio.get_running_loop(), self._ingest.on_burst)
 
     def _caught_up(self) -> None:
+        if self._restart.reached is not None:
+            self._restart.reached.begin(self.control.welcome)
         self._on_caught_up(self._instruments)
+
+    def _on_pong(self, pong: Pong) -> None:
+        mono_ns = time.monotonic_ns()
+        self.recovery.on_head(pong.epoch, pong.next_seq, mono_ns)
+        if self._restart.live and self._restart.reached is not None:
+            self._restart.reached.keep_if_due(mono_ns)
+
+    def _keep_reached(self) -> None:
+        if self._restart.live and self._restart.reached is not None:
+            self._restart.reached.keep()
 
     def _on_welcome(self, welcome: Welcome) -> None:
         self._restart.greet(welcome)

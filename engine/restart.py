@@ -19,6 +19,7 @@ from engine.journal import Journal
 from engine.model_desk import Asking, WindowGatherer
 from engine.own_recording import Piece, pieces_after, pieces_within, sessions_in
 from engine.pipeline import PipelineState
+from engine.reached import Reached, ReachedKeeper, begin_of
 from engine.regenerate import Fate, Ledger, RegeneratingClock, RegeneratingSink
 from engine.restart_walk import OnProgress, Story, Walk
 from engine.sinks import LiveSink
@@ -56,6 +57,7 @@ class Restart:
         live: Whether it is over.
         story: What happened.
         sink: Decides what becomes of regenerated signals.
+        reached: Keeps where in the streams the engine is; None: its recording says so.
     """
 
     def __init__(
@@ -83,6 +85,8 @@ class Restart:
         self._known_sessions: set[object] = set()
         self._pristine: PipelineState | None = None
         self._before: Callable[[], None] = _nothing
+        self._reached: Reached = {}
+        self.reached = ReachedKeeper(ingest.decoder, journal) if recordings is None else None
         self.identity = Identity(blueprint, self._pipeline)
         self.live = False
         self.story = Story()
@@ -100,17 +104,22 @@ class Restart:
         if snapshot is not None:
             self._pipeline.ask_again(snapshot.pipeline.waiting)
         await self._walk().go(await self._pieces(snapshot))
+        self._go_on_from_reached()
         self._ingest.decoder.take_gaps()
         self._ingest.decoder.counters[:] = 0
         self.sink.replaying = self.sink.ledger.warming = False
         self.story.replay_s = self._seconds()
 
     def greet(self, welcome: Welcome) -> None:
-        """Let the gateway's stream begin earlier if nothing at all is known of it.
+        """Let the gateway's stream begin earlier if no state of it is known.
 
-        What comes of that stretch is not published: nobody was there to miss it.
+        What comes of that stretch is not published: nobody was there to miss it, or it was decided
+        by an earlier life, of which only the place is known where it ended.
         """
         decoder, wanted = self._ingest.decoder, self._blueprint.config.engine.warm_up_resend
+        reached = self._reached.pop(welcome.gateway, None)
+        if reached is not None and not self.live:
+            decoder.expect(welcome.gateway, *begin_of(reached, welcome, wanted))
         if self.live or not wanted or decoder.expected():
             return
         first = max(1, welcome.next_seq - wanted)
@@ -272,6 +281,8 @@ class Restart:
         horizons = [
             (at.epoch, at.next_seq - 1, older.taken_ns) for older in left for at in older.streams
         ]
+        self._reached = await self._journal.read_reached()
+        horizons += [(epoch, seq - 1, 0) for epoch, seq in self._reached.values()]
         whole = await self._journal.is_whole_from(*place)
         cut = len(signals) >= MAX_DECISIONS or not whole
         return await asyncio.to_thread(Ledger, [*signals, *expired], horizons, cut=cut)
@@ -285,6 +296,17 @@ class Restart:
         if snapshot.recording is None:
             return []
         return pieces_after(self._recordings, snapshot.recording, self._session)
+
+    def _go_on_from_reached(self) -> None:
+        """Let streams go on where the last life was in them, if nothing else tells of any."""
+        decoder = self._ingest.decoder
+        if decoder.expected():
+            self._reached = {}
+        for gateway, place in self._reached.items():
+            try:
+                decoder.expect(gateway, *place)
+            except ValueError as error:
+                _log.warning("what came after %s is not asked for: %s", place, error)
 
     def _walk(self) -> Walk:
         return Walk(

@@ -122,7 +122,7 @@ def _tree(rng: Random, *, lax: bool) -> dict[str, Any]:
             "hlog_interval": "60s", "record": rng.random() < 0.8,
             "record_rotate_bytes": 1 << 16,
             "rehearse_every": 0 if rng.random() < 0.7 else "1ms",
-            "snapshot_interval": f"{rng.choice([150, 400, 30_000])}ms",
+            "snapshot_interval": f"{rng.choice([0, 150, 400, 30_000])}ms",
         },
         "journal": {
             "commit_rows": rng.choice([1, 4, 512]), "max_queued": rng.choice([48, 65536, 65536]),

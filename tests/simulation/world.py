@@ -38,6 +38,8 @@ from feeds.recovery import GONE
 MS: Final = 1_000_000
 _SETTLE_MS: Final = 20_000
 _LAST_ANSWERS_S: Final = 0.2
+HALT: Final = 'SELECT 1 FROM events WHERE fields LIKE \'%"to":"halted"%\''
+REACHED: Final = "SELECT 1 FROM meta WHERE key GLOB 'reached_*'"
 _SHM: Final = Path("/dev/shm")  # only where it lies matters
 
 
@@ -182,7 +184,9 @@ class World:
         for client in self.clients:
             client.drop()
         self.checks.committed |= committed_ids(self.directory)
-        self.checks.stays_halted |= self.checks.halted and committed_halt(self.directory)
+        if not self.checks.remembers and not _committed(self.directory, REACHED):
+            self.checks.first_life = len(self.checks.lives)
+        self.checks.stays_halted |= self.checks.halted and _committed(self.directory, HALT)
 
     def _watch(self, task: "asyncio.Task[None]") -> None:
         def note(done: "asyncio.Task[None]") -> None:
@@ -456,15 +460,14 @@ def committed_ids(directory: Path) -> set[str]:
     return set()
 
 
-def committed_halt(directory: Path) -> bool:
-    """Return whether a halt is in the journal's file."""
+def _committed(directory: Path, query: str) -> bool:
+    """Return whether there is what a query looks for in the journal's file."""
     import sqlite3
 
-    query = 'SELECT EXISTS (SELECT 1 FROM events WHERE fields LIKE \'%"to":"halted"%\')'
     with suppress(sqlite3.Error):
         connection = sqlite3.connect(directory / "journal.db")
         try:
-            return bool(connection.execute(query).fetchone()[0])
+            return bool(connection.execute(f"SELECT EXISTS ({query})").fetchone()[0])
         finally:
             connection.close()
     return False
