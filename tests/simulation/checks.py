@@ -218,7 +218,8 @@ class Checks(Watcher):
                 require(same, f"{client.name}: epoch {epoch} became {item.epoch} untold")
                 require(item.seq > position, f"{client.name}: {item.seq} after {position}")
             conflating = client.state.wish.on_slow == "conflate"
-            skipped = [self.signals[epoch, seq].id for seq in range(position + 1, item.seq)]
+            first = position + 1 if position else item.seq
+            skipped = [self.signals[epoch, seq].id for seq in range(first, item.seq)]
             given = self.given.setdefault(client.name, set())
             contiguous = not position or conflating or given.issuperset(skipped)
             require(contiguous, f"{client.name}: {item.seq} after {position}")
