@@ -256,7 +256,8 @@ class Restart:
 
     def _has_past(self, snapshot: Snapshot | None) -> bool:
         """Whether there is anything to go through before the first live tick."""
-        if snapshot is not None or self._blueprint.config.engine.warm_up_resend:
+        resent = self._blueprint.config.engine.warm_up_resend or self._reached
+        if snapshot is not None or resent:
             return True
         directory = self._recordings
         return directory is not None and any(

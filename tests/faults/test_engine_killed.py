@@ -25,6 +25,7 @@ CONFIG = f"""
 await_output = true
 [gateway.spool]
 directory = "spool"
+memory = "."
 {source_toml(instruments=20)}
 [risk.data]
 max_late = "10m"

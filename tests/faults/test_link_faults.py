@@ -27,6 +27,7 @@ RATE = 5_000.0
 SPOOL = """
 [gateway.spool]
 directory = "spool"
+memory = "."
 rotate_bytes = 1048576
 """
 

@@ -36,6 +36,7 @@ FEW_MINUTES_MB: Final = 2.0
 SPOOL = """
 [gateway.spool]
 directory = "spool"
+memory = "."
 max_bytes = 2147483648
 """
 
