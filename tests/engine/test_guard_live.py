@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,14 @@ from feeds.gateway import Gateway
 Scene = Callable[[Engine, Gateway], Awaitable[None]]
 S = 1_000_000_000
 LINK = {"peer_timeout": "300ms", "ping_interval": "50ms"}
+PATIENT = {**LINK, "peer_timeout": "5s"}
+"""What ends sooner was said, not found out."""
 
 
-def live(tmp_path: Path, scene: Scene, **changes: Any) -> Config:
+def live(tmp_path: Path, scene: Scene, *, link: Mapping[str, Any] = LINK, **changes: Any) -> Config:
     """Run a gateway and an engine on one loop, and a scene in between."""
     gateway_keys = {"events": tmp_path / "gateway.jsonl", "peer_timeout": "300ms"}
-    tree = live_tree(tmp_path, link=LINK, **changes)
+    tree = live_tree(tmp_path, link=link, **changes)
     tree["gateway"] |= gateway_keys
     config = Config.model_validate(tree)
 
@@ -66,7 +68,7 @@ def test_a_gateway_that_says_goodbye_is_lost_by_decision(tmp_path: Path) -> None
         await wait_until(lambda: engine.guard.status()["gateway_losses"] == 1)
         assert engine.guard.wrong() == "", "that is no reason to doubt ourselves"
 
-    (lost,) = events(live(tmp_path, scene), "peer_lost")
+    (lost,) = events(live(tmp_path, scene, link=PATIENT), "peer_lost")
     assert (lost["peer"], lost["said_goodbye"]) == ("gateway", True)
 
 
