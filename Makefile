@@ -60,7 +60,7 @@ clean:  ## remove what was made, the virtual environment too
 lock: $(VENV)/.dev  ## resolve the loose bounds anew into the locks
 	$(BIN)/pip install -q uv
 	$(COMPILE) pyproject.toml -o requirements.lock
-	$(COMPILE) pyproject.toml --extra dev $(BACKENDS) -c requirements.lock -o requirements-dev.lock
+	$(COMPILE) pyproject.toml --extra dev --extra lab --extra ray $(BACKENDS) -c requirements.lock -o requirements-dev.lock
 	$(COMPILE) pyproject.toml --extra bench -o requirements-bench.lock
 	$(COMPILE) pyproject.toml --extra bench-serving -o requirements-bench-serving.lock
 

@@ -1,11 +1,14 @@
 """Options and small pieces that several commands share."""
 
 import logging
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
 import typer
+
+from engine.core.errors import ConfigError
 
 ConfigFiles = Annotated[
     list[Path] | None,
@@ -18,6 +21,21 @@ ConfigFiles = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more, to stderr.")]
+
+
+def need(module: str, extra: str) -> None:
+    """Refuse to go on without an optional library.
+
+    Args:
+        module: Its top-level module.
+        extra: The extra of this package that brings it.
+
+    Raises:
+        ConfigError: it is not installed; says how to get it.
+    """
+    if find_spec(module) is None:
+        fix = f'it is not installed: pip install "heqis[{extra}]"'
+        raise ConfigError("this installation", module, None, fix)
 
 
 def print_json(value: Any) -> None:

@@ -3,6 +3,7 @@
 import sys
 from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Annotated, Final
 
 import typer
@@ -21,7 +22,15 @@ MODULES: Final[tuple[str, ...]] = (
     "reload",
     "gateway",
     "replay",
+    "backtest",
+    "select",
+    "sweep",
+    "analyze",
+    "diff",
+    "explain",
     "import_",
+    "export",
+    "features",
     "latency",
     "doctor",
     "model",
@@ -48,7 +57,8 @@ def make_app() -> typer.Typer:
     )
     app.callback()(_root)
     for name in MODULES:
-        import_module(f"engine.cli.{name}").register(app)
+        if find_spec(f"engine.cli.{name}") is not None:
+            import_module(f"engine.cli.{name}").register(app)
     return app
 
 

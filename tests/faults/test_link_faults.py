@@ -176,11 +176,53 @@ def test_a_cut_link_is_bounded_in_the_spool_and_made_up_for_in_order(tmp_path: P
         rig.assert_nothing_lost()
         assert rig.events("gap") == []
         assert recovery["recovered"] >= 0.9 * RATE * seconds * 0.5
-        held = sum(file.stat().st_size for file in (tmp_path / "spool").glob("*/*"))
+        held = held_bytes(tmp_path)
         told(
             "link cut", seconds=seconds, fetched=recovery["recovered"],
             caught_up_s=f"{back_s:.2f}", spool_bytes=held,
         )  # fmt: skip
+
+
+def held_bytes(directory: Path) -> int:
+    """Return what the spool takes on disk."""
+    held = 0
+    for file in (directory / "spool").glob("*/*"):
+        try:
+            held += file.stat().st_size
+        except FileNotFoundError:
+            continue  # the oldest goes at any moment
+    return held
+
+
+def test_a_link_cut_for_longer_than_the_spool_lasts_leaves_a_gap_of_what_was_dropped(
+    tmp_path: Path,
+) -> None:
+    most_bytes = 2 << 20
+    text = config(ring_frames=500).replace(
+        "rotate_bytes = 1048576", f"rotate_bytes = 262144\nmax_bytes = {most_bytes}"
+    )
+    with linked(tmp_path, text) as rig:
+        rig.begin()
+        rig.data.cut()
+        rig.control.cut()
+        most, ends = 0, time.monotonic() + 12
+        while time.monotonic() < ends:
+            most = max(most, held_bytes(tmp_path))
+            time.sleep(0.02)
+        rig.data.mend()
+        rig.control.mend()
+        (gap,) = eventually(lambda: rig.events("gap"), "the gap is journaled")
+        caught_up_s(rig, time.monotonic())
+        rig.end_well()
+        ((epoch, end),) = rig.spooled().items()
+        taken = rig.taken()[epoch]
+        missing = np.setdiff1d(np.arange(taken.min(), end), taken)
+        assert most_bytes // 2 < most <= most_bytes
+        assert len(taken) == len(np.unique(taken))
+        assert np.array_equal(missing, np.arange(missing[0], missing[0] + len(missing)))
+        assert (gap["first_missing"], gap["missing"]) == (missing[0], len(missing))
+        assert gap["reason"] == "gone"
+        told("cut beyond the spool", spool_bytes=most, missing=len(missing))
 
 
 def test_frames_doubled_dropped_and_swapped_change_no_signal(tmp_path: Path) -> None:

@@ -1,0 +1,101 @@
+"""What a backtest leaves: fills, round trips and the account's days, as tables.
+
+Prices and money are float64 in the instruments' currency, quantities in their unit of trading
+(shares), times int64 nanoseconds since the epoch (UTC).
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+FILL: Final = np.dtype(
+    [
+        ("ts", "<i8"),
+        ("ts_signal", "<i8"),
+        ("instrument", "<u4"),
+        ("strategy", "<u4"),
+        ("side", "<i4"),
+        ("trade", "<i4"),
+        ("quantity", "<f8"),
+        ("price", "<f8"),
+        ("slippage", "<f8"),
+        ("commission", "<f8"),
+        ("tax", "<f8"),
+        ("transfer_fee", "<f8"),
+    ],
+    align=True,
+)
+"""One execution. ``side``: 1 bought, -1 sold. ``trade``: row of the round trip it belongs to.
+``slippage``: money lost against the price the market showed, already in ``price``."""
+
+TRADE: Final = np.dtype(
+    [
+        ("ts_entry", "<i8"),
+        ("ts_exit", "<i8"),
+        ("instrument", "<u4"),
+        ("strategy", "<u4"),
+        ("side", "<i4"),
+        ("open", "<i4"),
+        ("quantity", "<f8"),
+        ("price_entry", "<f8"),
+        ("price_exit", "<f8"),
+        ("cost", "<f8"),
+        ("pnl", "<f8"),
+        ("return", "<f8"),
+        ("drawdown", "<f8"),
+    ],
+    align=True,
+)
+"""One round trip, from flat to flat. ``open``: 1 if it was still open at the end and is valued at
+the last price. ``cost``: all fees and taxes. ``pnl``: money, after costs. ``return``: pnl over the
+money put in. ``drawdown``: the deepest fall of its value from its highest, as a share of that."""
+
+EQUITY: Final = np.dtype(
+    [
+        ("ts", "<i8"),
+        ("day", "<i4"),
+        ("positions", "<i4"),
+        ("equity", "<f8"),
+        ("cash", "<f8"),
+        ("exposure", "<f8"),
+        ("bought", "<f8"),
+        ("sold", "<f8"),
+        ("cost", "<f8"),
+    ],
+    align=True,
+)
+"""The account at the end of one trading day. ``day``: yyyymmdd of the market's calendar.
+``exposure``: value of all positions, absolute. ``bought``, ``sold``, ``cost``: of that day."""
+
+
+@dataclass(frozen=True)
+class BacktestResult:
+    """What came of one backtest.
+
+    Attributes:
+        cash: What the account began with.
+        fills: FILL, shape (F,), in order of time.
+        trades: TRADE, shape (T,), in order of entry.
+        equity: EQUITY, shape (D,), a row a trading day.
+        symbols: Instruments by id.
+        strategies: Names by number.
+        records: Market records played.
+        signals: Signals made.
+        unfilled: Orders that were not filled, by reason.
+        refusals: Candidates the risk gate refused, by reason.
+        wall_s: Time taken, without preparation.
+    """
+
+    cash: float
+    fills: npt.NDArray[np.void]
+    trades: npt.NDArray[np.void]
+    equity: npt.NDArray[np.void]
+    symbols: tuple[str, ...]
+    strategies: tuple[str, ...]
+    records: int
+    signals: int
+    unfilled: dict[str, int] = field(default_factory=dict)
+    refusals: dict[str, int] = field(default_factory=dict)
+    wall_s: float = 0.0
