@@ -1,0 +1,82 @@
+"""Walk-forward folds: where strategies are chosen, and where afterwards they are judged.
+
+A fold is a validation span, an embargo that belongs to neither, and a test span right after it.
+Test spans follow each other without overlap, so that together they are one untouched history; a
+day is a test day once, and no fold chooses by a day at or after the beginning of its own test.
+Purging takes out the trades that live across a border of a span: what became of them was decided
+by prices of the other side (López de Prado, "Advances in Financial Machine Learning", 2018, ch. 7).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Span(NamedTuple):
+    """Trading days by their place in a list of them, from ``start`` up to, not with, ``stop``."""
+
+    start: int
+    stop: int
+
+    @property
+    def days(self) -> int:
+        """How many it has."""
+        return self.stop - self.start
+
+
+class Fold(NamedTuple):
+    """One choice and its test."""
+
+    number: int
+    validation: Span
+    test: Span
+
+
+class SpanError(ValueError):
+    """Spans that the days do not suffice for, or that are none."""
+
+
+def walk_forward(
+    days: int, validation: int, test: int, embargo: int = 0, *, anchored: bool = False
+) -> tuple[Fold, ...]:
+    """Cut trading days into folds, the oldest first.
+
+    Args:
+        days: How many there are.
+        validation: Days of a validation span; the first fold's if it is anchored.
+        test: Days of a test span; the last one has what is left.
+        embargo: Days between the two that are used for neither.
+        anchored: Let every validation span begin with the first day.
+
+    Raises:
+        SpanError: a span without a day, a negative embargo, or too few days for one fold.
+    """
+    if validation < 1 or test < 1 or embargo < 0:
+        given = f"validation {validation}, test {test}, embargo {embargo}"
+        raise SpanError(f"{given}: spans need a day at least, the embargo may be 0")
+    first = validation + embargo
+    if days <= first:
+        raise SpanError(f"{days} trading days; a fold needs {first} before its test, and one more")
+    return tuple(
+        Fold(
+            number,
+            Span(0 if anchored else start - first, start - embargo),
+            Span(start, min(days, start + test)),
+        )
+        for number, start in enumerate(range(first, days, test), 1)
+    )
+
+
+def inside(
+    entered_ns: npt.NDArray[np.int64], left_ns: npt.NDArray[np.int64], start_ns: int, stop_ns: int
+) -> npt.NDArray[np.bool_]:
+    """Return which trades lived wholly inside a span; the others are purged.
+
+    Args:
+        entered_ns: Time of each trade's entry, shape (T,).
+        left_ns: Of its end.
+        start_ns: Where the span begins.
+        stop_ns: Where it ends; a trade may end right there.
+    """
+    return (entered_ns > start_ns) & (left_ns <= stop_ns)
