@@ -8,17 +8,17 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from engine.core.signals import Signal
+from engine.core.signals import Refusal, Signal
 from engine.journal_alarm import NS_PER_S, Cause, DiskState, JournalAlarm, StuckQueue, disk_problem
 from engine.journal_retention import Retention
-from engine.journal_schema import Record
+from engine.journal_schema import Record, SampledRefusal
 from engine.journal_store import DAMAGED, JournalStore, disk_state
 from engine.stream_config import JournalConfig
 
@@ -26,6 +26,34 @@ _log = logging.getLogger(__name__)
 
 FAILED: Final = "journal_failed"
 """Kind of the event that tells, once rows reach the disk again, what kept them from it."""
+
+
+def next_group(queue: Iterable[Record], rows: int) -> list[Record]:
+    """Return what is to be committed together, oldest first.
+
+    Signals of one tick are not parted, because a restart takes a tick for decided when a signal of
+    it is journaled.
+
+    Args:
+        queue: All that waits.
+        rows: So many, and whatever else belongs to the tick of the last signal among them.
+    """
+    waiting = iter(queue)
+    group = list(islice(waiting, rows))
+    last = next((record for record in reversed(group) if isinstance(record, Signal)), None)
+    if last is None:
+        return group
+    more: list[Record] = []
+    for record in waiting:
+        more.append(record)
+        told = record.refusal if isinstance(record, SampledRefusal) else record
+        if not isinstance(told, Signal | Refusal):
+            continue
+        if (told.tick_epoch, told.tick_seq) != (last.tick_epoch, last.tick_seq):
+            break
+        group += more
+        more.clear()
+    return group
 
 
 class JournalWriter:
@@ -165,7 +193,7 @@ class JournalWriter:
     async def _write_queued(self, store: JournalStore) -> None:
         retry_ns = self._config.retry_min
         while self.queue:
-            group = list(islice(self.queue, self._config.commit_rows))
+            group = next_group(self.queue, self._config.commit_rows)
             try:
                 known = await store.commit(group)
             except (*DAMAGED, OverflowError) as error:
