@@ -55,8 +55,12 @@ class Blueprint:
         )
 
 
-def resolve(config: Config) -> Blueprint:
+def resolve(config: Config, *, share: bool = True) -> Blueprint:
     """Load plugins, find every name, check every parameter.
+
+    Args:
+        config: The configuration.
+        share: Let strategies share indicators; without it no parameter changes the kernel.
 
     Raises:
         ConfigError: an unknown name or a bad value.
@@ -79,6 +83,7 @@ def resolve(config: Config) -> Blueprint:
         ],
         [watch for entry, strategy in python for watch in _watches(entry, strategy)],
         models=[model.window for model in models],
+        share=share,
     )
     for entry in rules:
         model_of(entry, models)

@@ -15,6 +15,7 @@ import shutil
 import sys
 import types
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import EnumType
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +30,27 @@ KEPT_KERNELS: Final = 64
 
 _SETTINGS: Final = ("BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE")
 """Settings of numba that change compiled code but not the key of its own cache."""
+
+
+@dataclass
+class _Loaded:
+    """Modules of this process by key, the oldest first, where it shares them."""
+
+    shared: bool = False
+    modules: dict[str, types.ModuleType] = field(default_factory=dict)
+
+
+_loaded: Final = _Loaded()
+
+
+def share_modules(*, shared: bool = True) -> None:
+    """Let kernels of one key in this process be one module from now on, or no longer.
+
+    For a process that builds the same kernels again and again with other parameters: the next one
+    is neither compiled nor read from disk. At most ``KEPT_KERNELS`` are held.
+    """
+    _loaded.shared = shared
+    _loaded.modules.clear()
 
 
 def cache_directory() -> Path:
@@ -60,6 +82,8 @@ def load_module(source: str, bindings: Mapping[str, Any]) -> types.ModuleType:
     written, the module works all the same, compiled anew each time.
     """
     key = kernel_key(source, bindings)
+    if key in _loaded.modules:
+        return _loaded.modules[key]
     path = _place(cache_directory() / key, source)
     module = types.ModuleType(f"heqis_kernel_{key}")
     module.__dict__.update(bindings)
@@ -68,6 +92,10 @@ def load_module(source: str, bindings: Mapping[str, Any]) -> types.ModuleType:
     code = compile(source, module.__file__, "exec")
     sys.modules[module.__name__] = module
     exec(code, module.__dict__)
+    if _loaded.shared:
+        while len(_loaded.modules) >= KEPT_KERNELS:
+            del _loaded.modules[next(iter(_loaded.modules))]
+        _loaded.modules[key] = module
     return module
 
 

@@ -1,7 +1,8 @@
 """What the kernel is to contain: bars, indicators, feature windows and rules, all resolved.
 
 Pure. Two rules that ask for the same indicator with the same parameters on the same clock share
-one instance, and so does a model's feature.
+one instance, and so does a model's feature. Without sharing every use has an instance of its own,
+and the plan's structure, so the compiled code, is the same whatever the parameters are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -126,10 +127,13 @@ class KernelPlan:
 class _Planner:
     """Numbers the indicators as they are asked for."""
 
-    def __init__(self, registry: Registry, clocks: Sequence[str], source: str) -> None:
+    def __init__(
+        self, registry: Registry, clocks: Sequence[str], source: str, *, share: bool
+    ) -> None:
         self.registry = registry
         self.clocks = clocks
         self.source = source
+        self.share = share
         self.by_key: dict[object, IndicatorInstance] = {}
         self.models: list[ModelInstance] = []
         self.ring_width = 0
@@ -146,7 +150,9 @@ class _Planner:
             self.refuse(key, use.indicator, known_names("indicators", known, use.indicator))
         params = self.params(key, spec.params, use.params)
         clock = self.clock(key, use.on or clock)
-        identity = (spec.name, tuple(params.items()), clock)
+        identity: object = (spec.name, tuple(params.items()), clock)
+        if not self.share:
+            identity = len(self.by_key)
         if identity not in self.by_key:
             name = f"i{len(self.by_key)}"
             instance = IndicatorInstance(spec, params, clock, name, self.ring_width)
@@ -224,6 +230,8 @@ def make_plan(
     watches: Sequence[Watch] = (),
     source: str = "configuration",
     models: Sequence[ModelWindow] = (),
+    *,
+    share: bool = True,
 ) -> KernelPlan:
     """Resolve names and parameters, share indicators and lay out state.
 
@@ -234,12 +242,13 @@ def make_plan(
         watches: Indicators wanted outside the kernel.
         source: The configuration's name, for errors.
         models: What to keep of features for models, names unique; their order numbers them.
+        share: Let uses of the same indicator be one instance.
 
     Raises:
         ConfigError: an unknown indicator, rule, model, clock or parameter, or a bad value.
     """
     clocks = [*SAMPLE_CLOCKS, *(bar.name for bar in bars)]
-    planner = _Planner(registry, clocks, source)
+    planner = _Planner(registry, clocks, source, share=share)
     for wanted in models:
         planner.model(f"models.{wanted.name}", wanted)
     made = [planner.rule(f"strategies.{r.name}", r, i) for i, r in enumerate(rules)]

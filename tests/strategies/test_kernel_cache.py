@@ -12,7 +12,7 @@ import numba
 import pytest
 
 from strategies import kernel_cache
-from strategies.kernel_cache import KEPT_KERNELS, kernel_key, load_module
+from strategies.kernel_cache import KEPT_KERNELS, kernel_key, load_module, share_modules
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = """
@@ -121,6 +121,26 @@ def test_second_load_is_served_from_disk(write: Write) -> None:
     again = load_module(SOURCE, {"f": f}).go
     assert again(1) == 2
     assert sum(again.stats.cache_hits.values()) == 1
+
+
+def test_shared_module_is_made_once_in_a_process(write: Write) -> None:
+    write("kc_plugin", PLUGINS["by name"].format(head=HEAD))
+    write("kc_helper", helper(1))
+    f = imported().f_nb
+    before = load_module(SOURCE, {"f": f})
+    share_modules()
+    try:
+        first = load_module(SOURCE, {"f": f})
+        assert first is not before
+        assert load_module(SOURCE, {"f": f}) is first
+        write("kc_helper", helper(20))
+        assert load_module(SOURCE, {"f": imported().f_nb}).go(1) == 21
+        for number in range(KEPT_KERNELS):
+            load_module(f"{SOURCE}# {number}\n", {"f": f})
+        assert load_module(SOURCE, {"f": f}) is not first
+    finally:
+        share_modules(shared=False)
+    assert load_module(SOURCE, {"f": f}) is not load_module(SOURCE, {"f": f})
 
 
 @pytest.mark.parametrize("place", ["in the way", "not a directory"])

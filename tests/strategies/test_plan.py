@@ -7,6 +7,7 @@ import pytest
 
 from engine.core.errors import ConfigError
 from strategies.bar_spec import BarKind, BarSpec
+from strategies.codegen import generate
 from strategies.model_spec import MAX_WINDOW, FeatureColumn, ModelWindow, read_columns
 from strategies.plan import KernelPlan, RuleRequest, Watch, make_plan
 from strategies.registry import Registry, load_registry
@@ -53,6 +54,15 @@ def test_other_clock_or_parameters_mean_another_instance(registry: Registry) -> 
     plan = plan_of(registry, macd("a"), macd("b", "tick"), macd("c", fast=5))
     assert [one.field for one in plan.indicators] == ["i0", "i1", "i2"]
     assert [one.clock for one in plan.indicators] == ["1s", "tick", "1s"]
+
+
+def test_without_sharing_the_code_is_the_same_whatever_the_parameters(registry: Registry) -> None:
+    pairs = [(macd("a"), macd("b")), (macd("a", fast=5), macd("b", slow=60))]
+    plans = [make_plan(registry, BARS, pair, share=False) for pair in pairs]
+    assert [len(plan.indicators) for plan in plans] == [2, 2]
+    assert generate(plans[0]) == generate(plans[1])
+    shared = [make_plan(registry, BARS, pair) for pair in pairs]
+    assert generate(shared[0]) != generate(shared[1])
 
 
 def test_watch_shares_with_a_rule(registry: Registry) -> None:

@@ -1,0 +1,1 @@
+"""Parameter sweeps: many backtests of one recording, on cores or a cluster, every one kept."""
