@@ -53,6 +53,8 @@ class Spool:
         self.pruned_bytes = 0
         self._retry_in = 0
         self._unpruned_bytes = 0
+        self._rotate_bytes = min(config.rotate_bytes, config.max_bytes // 4)
+        self._step_bytes = self._rotate_bytes // 4
         self._last = b""
         self._torn = False
         self._ends = EndMarks(config.directory, config.memory, gateway)
@@ -76,9 +78,14 @@ class Spool:
             self._leave(error)
 
     def commit(self) -> None:
-        """Hand what waits to the operating system, which keeps it if this process is killed."""
+        """Bring the directory back under its bound and hand what waits to the operating system.
+
+        That keeps it if this process is killed.
+        """
         if self._writer is None:
             return
+        if self._unpruned_bytes > self._step_bytes:
+            self._prune()
         try:
             self._writer.flush()
         except LogError as error:
@@ -89,13 +96,11 @@ class Spool:
             self.whole = self._ends.vouch(self._epoch)
 
     def flush(self) -> None:
-        """Write what waits, bring the directory back under its bound, try a failed disk again."""
+        """Write what waits, try a failed disk again."""
         if self._writer is None:
             self._try_again()
             return
         self.commit()
-        if self._unpruned_bytes > self._config.rotate_bytes // 4:
-            self._prune()
 
     def close(self) -> None:
         """Flush and close this run's log."""
@@ -135,7 +140,7 @@ class Spool:
             self._instruments,
             gateway=self._gateway,
             epoch=self._epoch,
-            rotate_bytes=self._config.rotate_bytes,
+            rotate_bytes=self._rotate_bytes,
             rotate_ns=self._config.rotate_interval,
             append=True,
         )
@@ -177,9 +182,10 @@ class Spool:
             self.last_error = f"{self._config.directory}: cannot be pruned: {error.strerror}"
 
     def _remove_oldest(self) -> None:
+        """Make room for what may come before the next time, so that the bound is never passed."""
         segments = sorted(self._config.directory.glob("gateway-*.hql/*.hql"), key=_age_key)
         sizes = [_size(path) for path in segments]
-        excess = sum(sizes) - self._config.max_bytes
+        excess = sum(sizes) + 2 * self._step_bytes - self._config.max_bytes
         for path, size in zip(segments[:-1], sizes, strict=False):
             if excess <= 0:
                 return
