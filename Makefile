@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 CONFIG ?= configs/demo.toml
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header \
           --no-annotate --no-emit-index-url
+# Real processes on a machine that others use: what fails once is run again, and told as `rerun`.
+TWICE  := --reruns 1 -rR
 ROOMS  := engine feeds latency models replay runtime strategies
 BACKENDS = --extra openvino --extra litert --extra ncnn --extra rtx
 
@@ -18,9 +20,9 @@ run: $(VENV)/.runtime  ## install, then run the demo: gateway, engine and a live
 	$(BIN)/heqis run -c $(CONFIG)
 
 test: $(VENV)/.dev  ## install, then pass every test
-	$(BIN)/pytest -n 2
-	$(BIN)/pytest -n 2 -m "slow and not alone"
-	$(BIN)/pytest -m alone --reruns 1  # the machine itself may disturb what measures time
+	$(BIN)/pytest -n 2 $(TWICE)
+	$(BIN)/pytest -n 2 -m "slow and not alone" $(TWICE)
+	$(BIN)/pytest -m alone $(TWICE)
 
 fast: $(VENV)/.dev  ## the fast tests only
 	$(BIN)/pytest -n 2

@@ -10,11 +10,13 @@ import pytest
 from fuzz_targets import TARGETS, seeds
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from process_rig import FULL
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = 150
-MANY_INPUTS = {"log": 10_000, "config": 5_000}
-"""Inputs of a target in the long form, where they are not 50,000: these cost a file each."""
+MANY = 50_000 if FULL else 10_000
+MANY_INPUTS = {"log": MANY // 5, "config": MANY // 10}
+"""Inputs of a target in the long form, where they are fewer: these cost a file each."""
 GUIDED_INPUTS = {"log": 20_000, "config": 3_000}
 """Likewise for the fuzzer that is guided by coverage, where they are not 200,000."""
 WORDS = [b"null", b"-1", b"1e999", b"\xff\xfe", b"\x00" * 8, b"\xff" * 8, b'"', b"[" * 200, b"="]
@@ -68,7 +70,7 @@ def test_a_parser_answers_anything_with_a_declared_error(name: str) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_parser_answers_many_more_inputs_with_a_declared_error(name: str) -> None:
-    fuzz(name, MANY_INPUTS.get(name, 50_000))
+    fuzz(name, MANY_INPUTS.get(name, MANY))
 
 
 @pytest.mark.slow
