@@ -133,7 +133,7 @@ def new_figure(height_px: int = 380, **layout: Any) -> Any:
         height_px: Its height.
         layout: More for plotly's ``update_layout``.
     """
-    import plotly.graph_objects as go  # type: ignore[import-untyped] # plotly has no types
+    import plotly.graph_objects as go
 
     return styled(go.Figure(), height_px, **layout)
 
@@ -146,7 +146,7 @@ def stacked_figure(heights: Sequence[float], height_px: int = 520, **layout: Any
         height_px: Its height.
         layout: More for plotly's ``update_layout``.
     """
-    from plotly.subplots import make_subplots  # type: ignore[import-untyped] # plotly has no types
+    from plotly.subplots import make_subplots
 
     figure = make_subplots(
         rows=len(heights), cols=1, shared_xaxes=True, row_heights=list(heights),
@@ -174,7 +174,7 @@ def styled(figure: Any, height_px: int, **layout: Any) -> Any:
 def _script(sections: Sequence[Section]) -> str:
     if not any(isinstance(section, Plot) for section in sections):
         return ""
-    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped] # plotly has no types
+    from plotly.offline import get_plotlyjs
 
     return f"<script>{get_plotlyjs()}</script>"
 
