@@ -18,6 +18,7 @@ from engine.ingest import Ingest
 from engine.journal import Journal
 from engine.model_desk import Asking, WindowGatherer
 from engine.own_recording import Piece, pieces_after, pieces_within, sessions_in
+from engine.parts import CONFIGURED, parts_of
 from engine.pipeline import PipelineState
 from engine.reached import Reached, ReachedKeeper, begin_of
 from engine.regenerate import Fate, Ledger, RegeneratingClock, RegeneratingSink
@@ -98,6 +99,8 @@ class Restart:
         Raises:
             JournalError: the journal cannot be read.
         """
+        told = {"session": self._session, **parts_of(self._blueprint, self._pipeline)}
+        self._journal.append_event(CONFIGURED, told, time.time_ns())
         self._pristine = self._try_export()
         snapshot, left = await self._take_up()
         await self._enter(snapshot, left)
@@ -155,7 +158,10 @@ class Restart:
         self._pipeline.judge.begin_anew(self._journal.next_seq)
         if instruments is not None:
             self._define_rest(instruments)
-        self._live_sink.on_event("engine_live", 0, self.facts())
+        places = self._ingest.decoder.expected().items()
+        streams = [[gateway, *place] for gateway, place in places]
+        facts = {"session": self._session, "streams": streams, **self.facts()}
+        self._live_sink.on_event("engine_live", 0, facts)
 
     def facts(self) -> dict[str, Any]:
         """Return what is told of the restart."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from engine.checkpoint import CHECKPOINT, Checkpoints
 from engine.core.errors import SnapshotError
 from engine.ingest import Ingest
 from engine.journal import Journal
@@ -58,6 +59,10 @@ class SnapshotKeeper:
         )
         self.last_error = ""
         self._lock = asyncio.Lock()
+        recorder = ingest.recorder
+        self._checkpoints = Checkpoints(
+            ingest.pipeline.kernel.plan, None if recorder is None else recorder.path
+        )
 
     async def run(self) -> None:
         """Keep one now, and then one an interval, for ever."""
@@ -76,16 +81,22 @@ class SnapshotKeeper:
             snapshot = self.take()
             copied_ns = time.perf_counter_ns()
             await self._await_journal()
-            size = await asyncio.to_thread(self._files.write, snapshot)
+            if self._ingest.recorder is not None:
+                self._ingest.recorder.flush()
+            size, facts = await asyncio.to_thread(self._write, snapshot)
         except SnapshotError as error:
             self._fail(str(error))
             return False
+        self._journal.append_event(CHECKPOINT, facts, snapshot.taken_ns)
         self.counters["taken"] += 1
         self.counters["bytes"] = size
         self.counters["copy_ns"] = copied_ns - began_ns
         self.counters["write_ns"] = time.perf_counter_ns() - copied_ns
         self.last_error = ""
         return True
+
+    def _write(self, snapshot: Snapshot) -> tuple[int, dict[str, Any]]:
+        return self._files.write(snapshot), self._checkpoints.facts(snapshot)
 
     def take(self) -> Snapshot:
         """Return the state between two bursts.
