@@ -63,7 +63,7 @@ lock: $(VENV)/.dev  ## resolve the loose bounds anew into the locks
 	$(BIN)/pip install -q uv
 	$(COMPILE) pyproject.toml -o requirements.lock
 	$(COMPILE) pyproject.toml --extra dev --extra lab --extra ray $(BACKENDS) -c requirements.lock -o requirements-dev.lock
-	$(COMPILE) pyproject.toml --extra bench -o requirements-bench.lock
+	$(COMPILE) pyproject.toml --extra bench --extra lab -o requirements-bench.lock
 	$(COMPILE) pyproject.toml --extra bench-serving -o requirements-bench-serving.lock
 
 $(VENV)/bin/pip:
