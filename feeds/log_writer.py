@@ -16,7 +16,6 @@ from typing import Final, Self
 
 from engine.core.errors import FrameError, LogError
 from engine.core.records import (
-    MAX_FRAME_RECORDS,
     MAX_RAW_BYTES,
     SEQUENCED,
     Bars,
@@ -24,7 +23,14 @@ from engine.core.records import (
     Schema,
     Ticks,
 )
-from feeds.codec import decode_frame, encode_frame, encode_instruments, merge_instruments
+from feeds.books.depth_records import DepthRecords, schema_of
+from feeds.codec import (
+    decode_frame,
+    encode_frame,
+    encode_instruments,
+    max_records,
+    merge_instruments,
+)
 from feeds.log_files import SUFFIX, LogEnd, find_end, segment_path, segments_of
 
 _FLUSH_BYTES: Final = 1 << 20
@@ -130,6 +136,15 @@ class LogWriter:
         """
         self._write_records(Schema.BAR, bars)
 
+    def write_depth(self, records: DepthRecords) -> None:
+        """Append depth records, DEPTH5 or DEPTH10, shape (N,), like ticks.
+
+        Raises:
+            LogError: the disk refuses.
+            ValueError: they are of another dtype.
+        """
+        self._write_records(schema_of(records), records)
+
     def write_raw(self, payload: bytes, ts_recv: int) -> None:
         """Append bytes as a venue sent them, received at ``ts_recv`` ns; split if very long.
 
@@ -209,14 +224,17 @@ class LogWriter:
             os.close(self._fd)
             self._fd = -1
 
-    def _write_records(self, schema: Schema, records: Ticks | Bars) -> None:
-        for at in range(0, len(records), MAX_FRAME_RECORDS):
-            part = records[at : at + MAX_FRAME_RECORDS]
+    def _write_records(self, schema: Schema, records: Ticks | Bars | DepthRecords) -> None:
+        most = max_records(schema)
+        for at in range(0, len(records), most):
+            part = records[at : at + most]
             ts_recv = int(part["ts_recv"][-1])
             self._append(self._encode(schema, part, ts_recv), ts_recv)
             self.next_seq += len(part)
 
-    def _encode(self, schema: Schema, records: Ticks | Bars | bytes, ts_send: int) -> bytes:
+    def _encode(
+        self, schema: Schema, records: Ticks | Bars | DepthRecords | bytes, ts_send: int
+    ) -> bytes:
         return encode_frame(
             schema,
             records,

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
 
 _KINDS: Final = ("binance-raw", "us-equity-tick", "fx-quote", "cffex-tick", "tushare-daily", "csv")
 
+_OF_BOOKS: Final = {
+    "in_books": "rows in books",
+    "quotes_made": "quotes made of books",
+    "depth": "depth records",
+}
+
 _HELP: Final = """Import recorded market data into a tick log.
 
 Every row is kept as one record or refused by a reason, and both are counted: rows = ticks + bars +
@@ -54,6 +60,13 @@ def import_command(
     session: Annotated[str, typer.Option(help="csv: HH:MM-HH:MM of dated bars.")] = "",
     bar_length: Annotated[str, typer.Option(help="csv: length of the bars, as in 1m.")] = "0s",
     calendar: Annotated[str, typer.Option(help="csv: trading calendar.")] = "24/7",
+    depth: Annotated[
+        int | None,
+        typer.Option(
+            help="binance-raw, dbn, event-array: levels of depth frames, 5 | 10 | 0 for none.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Import files, show what became of their rows."""
     from feeds.importers.options import ImportOptions, RecordKind
@@ -71,6 +84,7 @@ def import_command(
         session=session,
         bar_length_ns=_duration_ns(bar_length),
         calendar=calendar,
+        depth=_depth(depth),
     )
     chosen = ImportKind(_one_of("KIND", kind, _KINDS))
     with _progress(files) as meter:
@@ -89,6 +103,14 @@ def _one_of(what: str, found: str, allowed: "tuple[str, ...] | list[str]") -> st
     if found not in allowed:
         raise ConfigError("import", what, found, f"it is one of {', '.join(allowed)}")
     return found
+
+
+def _depth(levels: int | None) -> int | None:
+    from engine.core.errors import ConfigError
+
+    if levels not in (None, 0, 5, 10):
+        raise ConfigError("import", "--depth", levels, "it is one of 0, 5, 10")
+    return levels
 
 
 def _duration_ns(text: str) -> int:
@@ -129,10 +151,13 @@ def _show(report: "ImportReport") -> None:
     table.add_column()
     for name in ("rows", "ticks", "bars", "raw"):
         table.add_row(name, f"{facts[name]:,}")
+    for name, title in _OF_BOOKS.items():
+        if facts[name]:
+            table.add_row(title, f"{facts[name]:,}")
     for reason, count in facts["refused"].items():
         examples = "; ".join(facts["examples"][reason])
         table.add_row(f"refused: {reason}", f"{count:,}", examples)
-    for group, title in (("flags", "flagged"), ("notes", "noted")):
+    for group, title in (("flags", "flagged"), ("notes", "noted"), ("books", "books")):
         for name, count in facts[group].items():
             table.add_row(f"{title}: {name}", f"{count:,}")
     shown = facts["instruments"]

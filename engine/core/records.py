@@ -83,6 +83,9 @@ class TickFlag(IntFlag):
     """The source gives quotes without sizes; sizes are 0."""
     RESENT = 1024
     """Came again after a loss; accepted for the first time."""
+    UNCERTAIN = 2048
+    """Depth only: it reaches beyond the prices that its book's snapshot covered, so levels may be
+    missing from it."""
 
 
 class Board(IntEnum):
@@ -206,7 +209,9 @@ def _depth(levels: int) -> np.dtype[np.void]:
 
 DEPTH5: Final = _depth(5)
 DEPTH10: Final = _depth(10)
-"""Best first; unused levels are NaN with size 0."""
+"""Best first; unused levels are NaN with size 0. ``update_id``: the venue's number of the book's
+last change, 0 if it gives none. ``levels``: levels in use on the side that has more; 0 says that
+from here on the book is not known. ``flags``: TickFlag of the book."""
 
 INSTRUMENT: Final = np.dtype(
     [

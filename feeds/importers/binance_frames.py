@@ -10,8 +10,10 @@ import orjson
 _NS_LINE: Final = re.compile(rb"(\d{1,19}) (.*)", re.DOTALL)
 _SECONDS_LINE: Final = re.compile(rb"(\d{1,10})\.(\d{1,9}): (.*)", re.DOTALL)
 _CONNECTION: Final = (b"wss://", b"ws://", b"https://", b"http://")
+_PARTIAL_BOOK: Final = re.compile(r"@depth(5|10|20)(@|$)")
 _MAGNITUDES: Final = ((10**17, 1), (10**14, 10**3), (10**11, 10**6))
 """A clock reading from the first number on counts in so many nanoseconds (from 1973 on)."""
+_SYMBOL_LETTERS: Final = 18
 _LATEST_MS: Final = 7_258_118_400_000
 _LATEST_NS: Final = _LATEST_MS * 10**6
 
@@ -153,13 +155,37 @@ class Other(NamedTuple):
     """A frame kept as it came.
 
     Args:
-        known: It is of Binance: depth, a depth snapshot, or another stream of the envelope.
+        known: It is of Binance: another stream of the envelope.
     """
 
     known: bool
 
 
-def parse_payload(payload: bytes) -> Trade | Quote | Other | LineFault:
+class DepthFrame(NamedTuple):
+    """A payload of depth, not yet looked into.
+
+    Args:
+        stream: Name of its stream, "" for a snapshot fetched over REST.
+        symbol: As the venue writes it, "" if the payload does not say.
+        data: The payload, without the envelope.
+    """
+
+    stream: str
+    symbol: str
+    data: dict[str, Any]
+
+    @property
+    def is_partial(self) -> bool:
+        """A stream of the best 5, 10 or 20 levels: neither diff nor the whole book."""
+        return _PARTIAL_BOOK.search(self.stream) is not None
+
+    @property
+    def is_snapshot(self) -> bool:
+        """A whole book, or as much of it as was asked for."""
+        return "lastUpdateId" in self.data
+
+
+def parse_payload(payload: bytes) -> Trade | Quote | DepthFrame | Other | LineFault:
     """Read one JSON payload."""
     try:
         outer = orjson.loads(payload)
@@ -176,7 +202,7 @@ def parse_payload(payload: bytes) -> Trade | Quote | Other | LineFault:
         return LineFault.BAD_FIELDS
 
 
-def _parse_event(outer: dict[str, Any], data: dict[str, Any]) -> Trade | Quote | Other:
+def _parse_event(outer: dict[str, Any], data: dict[str, Any]) -> Trade | Quote | DepthFrame | Other:
     event = data.get("e") or str(outer.get("stream", "")).partition("@")[2]
     if event in ("trade", "aggTrade"):
         return Trade(
@@ -202,14 +228,25 @@ def _parse_event(outer: dict[str, Any], data: dict[str, Any]) -> Trade | Quote |
             bid_size=float(data["B"]),
             ask_size=float(data["A"]),
         )
-    return Other(known="stream" in outer or event == "depthUpdate" or "lastUpdateId" in data)
+    if event == "depthUpdate" or "lastUpdateId" in data:
+        return _depth_frame(str(outer.get("stream", "")), data)
+    return Other(known="stream" in outer)
+
+
+def _depth_frame(stream: str, data: dict[str, Any]) -> DepthFrame:
+    symbol = data.get("s", data.get("symbol", stream.partition("@")[0].upper()))
+    return DepthFrame(stream, symbol if _is_symbol(symbol) else "", data)
+
+
+def _is_symbol(value: object) -> bool:
+    return isinstance(value, str) and value.isascii() and 0 < len(value) <= _SYMBOL_LETTERS
 
 
 def _symbol(data: dict[str, Any]) -> str:
     symbol = data["s"]
-    if not isinstance(symbol, str) or not symbol.isascii() or not 0 < len(symbol) <= 18:
+    if not _is_symbol(symbol):
         raise ValueError(symbol)
-    return symbol
+    return str(symbol)
 
 
 def _id(value: object) -> int:

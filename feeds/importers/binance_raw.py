@@ -9,6 +9,10 @@ Rules:
   before any ``trade`` of its instrument; of the two the one that came first is used, the other is
   kept raw. Everything else (depth updates, depth snapshots, klines, mark prices, answers to
   subscriptions, unknown streams) is kept as a RAW frame holding the line itself.
+- With ``--depth 5`` or ``10`` the depth lines are also put on books (``feeds.books``), and each
+  change of a book's best levels is written behind its line as a DEPTH5 or DEPTH10 record; one
+  without levels says that the book is lost. A snapshot that does not name its symbol is that of the
+  only symbol its file has had so far.
 - ``ts_recv`` is the recorder's clock, and the log is in its order; where it steps back, the reading
   of the line before is used. ``ts_event`` is T, else E; a spot bookTicker has neither: ``ts_recv``.
   Event times that step back are flagged TIME_BACK; the recorder's clock may well be behind them.
@@ -31,7 +35,11 @@ import numpy as np
 
 from engine.core.errors import InputFileError
 from engine.core.records import TICK, Board, TickFlag, TickKind, instrument_row
+from feeds.books.depth_records import DepthRecords
+from feeds.books.level_book import Best
+from feeds.importers.binance_depth import DepthBooks, first_price
 from feeds.importers.binance_frames import (
+    DepthFrame,
     Frame,
     LineClock,
     LineFault,
@@ -66,6 +74,11 @@ class _Raw(NamedTuple):
     known: bool
 
 
+class _Depth(NamedTuple):
+    before: int
+    records: DepthRecords
+
+
 def import_binance_raw(
     files: tuple[Path, ...], options: ImportOptions, intake: LogIntake, meter: ByteMeter
 ) -> None:
@@ -76,10 +89,11 @@ def import_binance_raw(
     """
     venues = [options.venue or _guess(path) for path in files]
     lines = heapq.merge(*(_lines(path, rank, intake, meter) for rank, path in enumerate(files)))
-    converter = Converter(intake, venues)
+    converter = Converter(intake, venues, options.depth or 0)
     for line in lines:
         converter.add(line)
     converter.flush()
+    converter.count_books()
 
 
 def _guess(path: Path) -> str:
@@ -117,9 +131,10 @@ class Converter:
     Args:
         intake: Where they go.
         venues: Venue of each file's symbols, by rank.
+        depth: Levels of the depth records made from depth lines; 0 makes none.
     """
 
-    def __init__(self, intake: LogIntake, venues: list[str]) -> None:
+    def __init__(self, intake: LogIntake, venues: list[str], depth: int = 0) -> None:
         self._intake = intake
         self._venues = venues
         self._numbers: dict[tuple[int, str], int] = {}
@@ -128,7 +143,8 @@ class Converter:
         self._ticks: list[tuple[float, ...]] = []
         self._rows: list[int] = []
         self._places: list[int] = []
-        self._raws: list[_Raw] = []
+        self._between: list[_Raw | _Depth] = []
+        self._books = DepthBooks(depth) if depth else None
 
     def add(self, line: _Line) -> None:
         """Take one line."""
@@ -136,12 +152,14 @@ class Converter:
         if isinstance(found, LineFault):
             self._intake.report.refuse(found, line.place, (line.row,))
         elif isinstance(found, Other):
-            self._raws.append(_Raw(len(self._ticks), line, found.known))
+            self._keep(line, known=found.known)
+        elif isinstance(found, DepthFrame):
+            self._depth(line, found)
         elif isinstance(found, Trade):
             self._trade(line, found)
         else:
             self._quote(line, found)
-        if len(self._ticks) + len(self._raws) >= LINES_AT_ONCE:
+        if len(self._ticks) + len(self._between) >= LINES_AT_ONCE:
             self.flush()
 
     def flush(self) -> None:
@@ -153,19 +171,51 @@ class Converter:
         kept, good = self._intake.screen(batch)
         kept_before = np.concatenate(([0], np.cumsum(good)))
         done = 0
-        for before, line, known in self._raws:
-            upto = int(kept_before[before])
+        for item in self._between:
+            upto = int(kept_before[item.before])
             self._intake.write_screened(kept, done, upto)
             done = upto
-            self._intake.raw(line.text, line.ts_recv, line.place, line.row, known=known)
+            if isinstance(item, _Depth):
+                self._intake.depth(item.records)
+            else:
+                line = item.line
+                self._intake.raw(line.text, line.ts_recv, line.place, line.row, known=item.known)
         self._intake.write_screened(kept, done, len(kept.ticks))
-        for held in (self._ticks, self._rows, self._places, self._raws):
+        for held in (self._ticks, self._rows, self._places, self._between):
             held.clear()
+
+    def count_books(self) -> None:
+        """Tell the report what the books have seen."""
+        if self._books is not None:
+            self._intake.report.books.update(self._books.totals())
+
+    def _keep(self, line: _Line, *, known: bool) -> None:
+        self._between.append(_Raw(len(self._ticks), line, known))
+
+    def _depth(self, line: _Line, frame: DepthFrame) -> None:
+        self._keep(line, known=True)
+        if self._books is None:
+            return
+        number = self._depth_number(line.rank, frame)
+        if number is None:
+            self._books.counts["without_symbol"] += 1
+        else:
+            self._put_depth(self._books.on_frame(number, frame, line.ts_recv))
+
+    def _depth_number(self, rank: int, frame: DepthFrame) -> int | None:
+        if frame.symbol:
+            return self._number(rank, frame.symbol, first_price(frame.data))
+        of_file = [number for (of, _), number in self._numbers.items() if of == rank]
+        return of_file[0] if len(of_file) == 1 else None
+
+    def _put_depth(self, records: DepthRecords | None) -> None:
+        if records is not None:
+            self._between.append(_Depth(len(self._ticks), records))
 
     def _trade(self, line: _Line, trade: Trade) -> None:
         number = self._number(line.rank, trade.symbol, trade.price_text)
         if self._streams.setdefault(number, trade.stream) != trade.stream:
-            self._raws.append(_Raw(len(self._ticks), line, known=True))
+            self._keep(line, known=True)
             return
         flags = self._repeated(number, "trade", trade.id)
         if trade.odd or trade.size == 0:
@@ -180,6 +230,9 @@ class Converter:
         times = (quote.ts_event or line.ts_recv, line.ts_recv)
         book = (quote.bid, quote.ask, quote.bid_size, quote.ask_size)
         self._take(line, (*times, _NAN, 0.0, 0.0, *book, number, TickKind.QUOTE, 0, flags))
+        if self._books is not None:
+            best = Best(quote.bid or _NAN, quote.ask or _NAN, quote.bid_size, quote.ask_size)
+            self._put_depth(self._books.on_ticker(number, quote.id, best, line.ts_recv))
 
     def _take(self, line: _Line, tick: tuple[float, ...]) -> None:
         self._ticks.append(tick)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from engine.core.errors import InputFileError
 from engine.core.records import INSTRUMENT, MAX_RAW_BYTES, Bars, Instruments
+from feeds.books.depth_records import DepthRecords
 from feeds.cleaning import FAULTS, Cleaner, faults_nb
 from feeds.importers.merging import Batch
 from feeds.importers.report import ImportReport
@@ -135,6 +136,12 @@ class LogIntake:
         self.report.count_times(bars["ts_recv"])
         self.report.recognise(places)
         self._open(int(bars["ts_recv"][0])).write_bars(bars)
+
+    def depth(self, records: DepthRecords) -> None:
+        """Write depth records made from a book, ``ts_recv`` not decreasing, shape (N,), N >= 1."""
+        self.report.depth += len(records)
+        self.report.count_times(records["ts_recv"])
+        self._open(int(records["ts_recv"][0])).write_depth(records)
 
     def raw(self, payload: bytes, ts_recv: int, place: int, row: int, *, known: bool) -> None:
         """Keep one line as it came; ``known``: it is what its file was said to hold."""

@@ -29,6 +29,8 @@ class ImportOptions:
         session: ``HH:MM-HH:MM``, the trading day of dated bars of a generic CSV.
         bar_length_ns: Length of a generic CSV's bars, 0 if unknown.
         calendar: Trading calendar of a generic CSV's instruments.
+        depth: Levels of the depth records to be made, 5 or 10, or 0 for none; None leaves it to the
+            kind.
     """
 
     venue: str = ""
@@ -42,3 +44,4 @@ class ImportOptions:
     session: str = ""
     bar_length_ns: int = 0
     calendar: str = "24/7"
+    depth: int | None = None

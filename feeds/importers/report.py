@@ -26,7 +26,10 @@ class _Tally:
 
 @dataclass(slots=True)
 class ImportReport:
-    """Counts of one import; ``rows == ticks + bars + raw + sum(refused.values())`` at its end.
+    """Counts of one import.
+
+    At its end ``rows + quotes_made == ticks + bars + raw + in_books + sum(refused.values())``;
+    depth records are made beside the rows they come from, and are no part of that sum.
 
     Rows are named by place: a file, or ``file:member`` of a zip, given a number by ``place``.
 
@@ -43,10 +46,18 @@ class ImportReport:
     ticks: int = 0
     bars: int = 0
     raw: int = 0
+    in_books: int = 0
+    """Rows that are one level of a book and stand in the log only in what was made from it."""
+    quotes_made: int = 0
+    """Ticks made from books."""
+    depth: int = 0
+    """Depth records, all made from books."""
     refused: Counter[str] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
     """Rows that were kept with something about them mended or missing, by what."""
+    books: Counter[str] = field(default_factory=Counter)
+    """What order books have seen, by what."""
     examples: dict[str, list[str]] = field(default_factory=dict)
     instruments: list[str] = field(default_factory=list)
     first_ns: int | None = None
@@ -139,9 +150,13 @@ class ImportReport:
             "ticks": self.ticks,
             "bars": self.bars,
             "raw": self.raw,
+            "in_books": self.in_books,
+            "quotes_made": self.quotes_made,
+            "depth": self.depth,
             "refused": dict(sorted(self.refused.items())),
             "flags": dict(sorted(self.flags.items())),
             "notes": dict(sorted(self.notes.items())),
+            "books": dict(sorted(self.books.items())),
             "examples": dict(sorted(self.examples.items())),
             "instruments": sorted(self.instruments),
             "first_ns": self.first_ns,

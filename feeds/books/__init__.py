@@ -1,0 +1,1 @@
+"""Order books rebuilt from depth snapshots and diffs: pure, and compiled where levels change."""
