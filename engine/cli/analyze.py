@@ -1,0 +1,92 @@
+"""``heqis analyze``: who knows the future, and how much history an indicator needs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from engine.cli.common import AsJson, ConfigFiles, print_json
+from engine.core.errors import CheckFailedError
+
+if TYPE_CHECKING:
+    from replay.analysis.lookahead_report import LookaheadReport
+
+_HELP: Final = """Prove that strategies do not know the future, and how much history they need.
+
+Example: heqis analyze lookahead aig.hql -c mine.toml
+"""
+_SHOWN: Final = 20
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group."""
+    group = typer.Typer(help=_HELP, no_args_is_help=True)
+    group.command()(lookahead)
+    app.add_typer(group, name="analyze")
+
+
+def lookahead(
+    logs: Annotated[list[Path], typer.Argument(help="Tick logs; several are merged by time.")],
+    config: ConfigFiles = None,
+    cuts: Annotated[int, typer.Option(min=1, help="Places at which the future is changed.")] = 10,
+    limit: Annotated[
+        int | None, typer.Option(min=2, help="Look at so many records of the log only.")
+    ] = None,
+    dated: Annotated[
+        bool, typer.Option("--dated", help="The strategies may go by the date: do not move it.")
+    ] = False,
+    trust: Annotated[
+        list[Path] | None, typer.Option(help="A file or directory that user code may read.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Change the future of a log in many places; exit 1 if anything before it changes.
+
+    Every strategy of the configuration is run on the log as it is, and on logs that end, go on with
+    their next values, or fall where it rose, from a cut on. What it proposed before the cut and the
+    indicators' values there must be the same. docs/analysis.md says what else is tried.
+
+    Example: heqis analyze lookahead aig.hql -c mine.toml --cuts 20
+    """
+    from engine.cli.progress import record_progress
+    from engine.config import CONFIGS, load_config
+    from replay.analysis.lookahead import analyze_lookahead
+    from replay.analysis.lookahead_report import LookaheadOptions
+
+    files = [Path(file) for file in config or (CONFIGS / "replay.toml",)]
+    loaded = load_config(files)
+    with record_progress("running", 3 + 3 * cuts) as advance:
+        options = LookaheadOptions(
+            cuts=cuts,
+            dated=dated,
+            trust=tuple(trust or ()),
+            limit=limit,
+            progress=None if advance is None else lambda done, _: advance(done),
+        )
+        report = analyze_lookahead(logs, loaded, options)
+    if json:
+        print_json(report.as_dict())
+    else:
+        _tell(report)
+    if not report.ok:
+        count = len(report.findings)
+        raise CheckFailedError(f"{count} finding{'s' if count > 1 else ''}")
+
+
+def _tell(report: "LookaheadReport") -> None:
+    typer.echo(
+        f"{report.records:,} records, {report.runs} runs, the future changed at "
+        f"{len(report.cuts)} places; {report.values_compared:,} indicator values compared"
+    )
+    told = ", ".join(f"{name} {count:,}" for name, count in report.proposals.items())
+    typer.echo(f"proposals: {told}")
+    for one in report.findings[:_SHOWN]:
+        who = " ".join(filter(None, (one.strategy, one.instrument)))
+        at = f" at tick {one.epoch}:{one.seq}" if one.ts_event else ""
+        cut = "" if one.cut is None else f", future changed from record {one.cut:,} on"
+        typer.echo(f"  {one.check}: {who}{at}{cut}: {one.problem}".replace(": :", ":"))
+    if len(report.findings) > _SHOWN:
+        typer.echo(f"  and {len(report.findings) - _SHOWN:,} more (--json has them)")
+    for note in report.notes:
+        typer.echo(f"note: {note}")
+    typer.echo("nothing knows the future" if report.ok else f"{len(report.findings)} findings")
