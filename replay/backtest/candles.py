@@ -20,7 +20,7 @@ MOST: Final = 1_500
 """Most candles of an instrument."""
 _SECOND_NS: Final = 10**9
 _DAY_S: Final = 86_400
-_LADDER_S: Final = (1, 5, 15, 60, 300, 900, 3_600, 14_400, _DAY_S, 7 * _DAY_S, 28 * _DAY_S)
+_LADDER_S: Final = (1, 5, 15, 60, 300, 900, 1_800, 3_600, 14_400, _DAY_S, 7 * _DAY_S, 28 * _DAY_S)
 """Each a multiple of the one before, so that candles add up to candles."""
 _ORIGIN_NS: Final = 4 * _DAY_S * _SECOND_NS
 """The first Monday of the epoch: weeks begin there, and so do days."""
@@ -69,6 +69,11 @@ class CandleMaker:
         self._rung = 0
         self._rows = np.zeros(0, _CANDLE)
 
+    def lengthen(self, length_ns: int) -> None:
+        """Take no interval shorter than this, but none longer than a day for its sake."""
+        while _LADDER_S[self._rung] * _SECOND_NS < length_ns and _LADDER_S[self._rung] < _DAY_S:
+            self._climb()
+
     def add(self, times_ns: npt.NDArray[np.int64], rows: npt.NDArray[np.void]) -> None:
         """Take in more prices.
 
@@ -79,9 +84,12 @@ class CandleMaker:
         rows["slot"] = (times_ns - 1 - _ORIGIN_NS) // (_LADDER_S[self._rung] * _SECOND_NS)
         self._rows = _merge(np.concatenate((self._rows, _merge(rows))))
         while len(self._rows) > self._most and self._rung + 1 < len(_LADDER_S):
-            self._rung += 1
-            self._rows["slot"] //= _LADDER_S[self._rung] // _LADDER_S[self._rung - 1]
-            self._rows = _merge(self._rows)
+            self._climb()
+
+    def _climb(self) -> None:
+        self._rung += 1
+        self._rows["slot"] //= _LADDER_S[self._rung] // _LADDER_S[self._rung - 1]
+        self._rows = _merge(self._rows)
 
     def done(self) -> Candles:
         """Return what there is."""
@@ -135,6 +143,7 @@ def _take(maker: CandleMaker, burst: Burst, instrument: int, traded: set[int]) -
         for name in ("open", "high", "low", "close", "volume"):
             rows[name] = records[name]
         times = records["ts_event"]
+        maker.lengthen(int((times - records["ts_open"]).max()))
     else:
         rows, times = _prices(records, instrument, traded)
     sound = np.isfinite(rows["close"])

@@ -63,10 +63,19 @@ def test_candles_equal_those_of_plain_loops(count: int, step_s: float, cut: int,
 
 def test_the_interval_is_the_shortest_that_fits() -> None:
     times = START_NS + np.arange(1, 601) * SECOND_NS
-    for most, interval_s in ((600, 1), (599, 5), (50, 15), (39, 60)):
+    for most, interval_s in ((600, 1), (599, 5), (50, 15), (39, 60), (9, 300)):
         maker = CandleMaker(most)
         maker.add(times, points(np.ones(600)))
         assert maker.done().interval_s == interval_s, most
+
+
+def test_the_interval_is_no_shorter_than_what_it_is_made_of() -> None:
+    for length_s, interval_s in ((1, 1), (60, 60), (61, 300), (1_800, 1_800), (10**9, 86_400)):
+        maker = CandleMaker()
+        maker.add(START_NS + np.arange(1, 4) * SECOND_NS, points(np.ones(3)))
+        maker.lengthen(length_s * SECOND_NS)
+        assert maker.done().interval_s == interval_s
+        assert maker.done().rows["volume"].sum() == 3.0
 
 
 def test_a_time_is_found_in_its_candle_and_between_two_in_the_earlier() -> None:
@@ -105,7 +114,7 @@ def test_ticks_give_trades_and_mids_where_nothing_trades(tmp_path: Path) -> None
 def test_bars_give_themselves(tmp_path: Path) -> None:
     bars = empty_bars(5)
     bars["ts_event"] = START_NS + np.arange(1, 6) * 86_400 * SECOND_NS
-    bars["ts_recv"], bars["ts_open"] = bars["ts_event"], bars["ts_event"] - 1
+    bars["ts_recv"], bars["ts_open"] = bars["ts_event"], bars["ts_event"] - 6 * 3600 * SECOND_NS
     for at, name in enumerate(("low", "open", "close", "high")):
         bars[name] = 10 + np.arange(5) + at
     bars["volume"] = 1000.0
@@ -114,6 +123,7 @@ def test_bars_give_themselves(tmp_path: Path) -> None:
     made = candles_of([tmp_path / "bars.hql"], ["AIG.US"])["AIG.US"]
     for name in ("open", "high", "low", "close", "volume"):
         assert made.rows[name].tolist() == bars[name].tolist()
+    assert made.interval_s == 86_400
 
 
 @pytest.mark.parametrize("symbols", [[], ["NONE.US"]])
