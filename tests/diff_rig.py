@@ -1,0 +1,69 @@
+"""Live sessions on real sockets that leave a recording and a journal, and a comparison of them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from live_feed import HandFeed, feed_tree, takes
+
+from engine.composition import Blueprint, resolve
+from engine.config import Config
+from engine.daemon import Engine
+from engine.own_recording import sessions_in
+from replay.analysis.diff import diff
+from replay.analysis.diff_result import DiffReport
+
+TICKS = 1_200
+
+Scene = Callable[["Live"], Awaitable[None]]
+
+
+class Live:
+    """A live engine and the gateway by hand that feeds it."""
+
+    def __init__(self, engine: Engine, feed: HandFeed) -> None:
+        self.engine = engine
+        self.feed = feed
+
+    async def send(self, count: int = TICKS) -> None:
+        """Send good ticks and wait until all were taken."""
+        await takes(self.engine, count, partial(self.feed.send_good, count))
+
+
+def live_session(tree: dict[str, Any], scene: Scene | None = None) -> HandFeed:
+    """Run a live engine through a scene, and end it in order; return what it was fed."""
+    blueprint = resolve(Config.model_validate(tree))
+    feed = HandFeed(blueprint.config.link)
+
+    async def main() -> None:
+        async with feed, Engine(blueprint) as engine, asyncio.timeout(60):
+            live = Live(engine, feed)
+            await (scene(live) if scene is not None else live.send())
+
+    uvloop.run(main())
+    return feed
+
+
+def rule_tree(tmp_path: Path, **changes: Any) -> dict[str, Any]:
+    """Return a configuration of rules only, which signals every few trades."""
+    tree = feed_tree(tmp_path, **changes)
+    tree["link"] = {name: f"ipc://{tmp_path}/{name}" for name in ("data", "control")}
+    tree["risk"]["cost"] = {"check_edge": False}
+    return tree
+
+
+def blueprint_of(tree: dict[str, Any]) -> Blueprint:
+    return resolve(Config.model_validate(tree))
+
+
+def compare(tmp_path: Path, tree: dict[str, Any]) -> DiffReport:
+    """Compare what a session in a directory left, by a configuration."""
+    return diff(tmp_path / "recordings", tmp_path / "journal.db", blueprint_of(tree))
+
+
+def segment(tmp_path: Path) -> Path:
+    """Return the first segment file of the newest session."""
+    return sorted(sessions_in(tmp_path / "recordings")[-1].path.iterdir())[0]
