@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Self, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from engine.backtest_config import BacktestConfig
 from engine.core.errors import ConfigError
 from engine.core.records import MAX_FRAME_RECORDS, MAX_INSTRUMENTS
 from engine.core.settings import DurationNs, Settings
@@ -87,6 +88,7 @@ class Config(Settings):
     stream: StreamConfig = StreamConfig()
     supervision: SupervisionConfig = SupervisionConfig()
     budgets: BudgetsConfig = BudgetsConfig()
+    backtest: BacktestConfig = BacktestConfig()
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

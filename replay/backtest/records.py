@@ -45,12 +45,14 @@ TRADE: Final = np.dtype(
         ("pnl", "<f8"),
         ("return", "<f8"),
         ("drawdown", "<f8"),
+        ("adjusted", "<f8"),
     ],
     align=True,
 )
 """One round trip, from flat to flat. ``open``: 1 if it was still open at the end and is valued at
 the last price. ``cost``: all fees and taxes. ``pnl``: money, after costs. ``return``: pnl over the
-money put in. ``drawdown``: the deepest fall of its value from its highest, as a share of that."""
+money put in. ``drawdown``: the deepest fall of its value from its highest, as a share of that.
+``adjusted``: money received on ex-right days, in ``pnl``."""
 
 EQUITY: Final = np.dtype(
     [
@@ -63,11 +65,14 @@ EQUITY: Final = np.dtype(
         ("bought", "<f8"),
         ("sold", "<f8"),
         ("cost", "<f8"),
+        ("value", "<f8"),
+        ("adjusted", "<f8"),
     ],
     align=True,
 )
 """The account at the end of one trading day. ``day``: yyyymmdd of the market's calendar.
-``exposure``: value of all positions, absolute. ``bought``, ``sold``, ``cost``: of that day."""
+``exposure``: value of all positions, absolute; ``value``: signed, so that it and the cash are the
+equity. ``bought``, ``sold``, ``cost`` and ``adjusted``, money of ex-right days: of that day."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,9 @@ class BacktestResult:
         unfilled: Orders that were not filled, by reason.
         refusals: Candidates the risk gate refused, by reason.
         wall_s: Time taken, without preparation.
+        filled: Signals whose order was filled, wholly or in part.
+        notes: What else was counted: ex-right days, days without a reference, own orders.
+        bad_input: What was refused in the logs, by reason.
     """
 
     cash: float
@@ -99,3 +107,6 @@ class BacktestResult:
     unfilled: dict[str, int] = field(default_factory=dict)
     refusals: dict[str, int] = field(default_factory=dict)
     wall_s: float = 0.0
+    filled: int = 0
+    notes: dict[str, int] = field(default_factory=dict)
+    bad_input: dict[str, int] = field(default_factory=dict)
