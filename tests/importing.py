@@ -22,6 +22,7 @@ class Imported(NamedTuple):
     raws: list[tuple[int, bytes]]
     schemas: list[Schema]
     definitions: list[np.void]
+    depths: list[np.void]
 
     def symbols(self) -> list[str]:
         names = {int(row["id"]): row["symbol"].decode() for row in self.definitions}
@@ -30,8 +31,8 @@ class Imported(NamedTuple):
 
 def run_import(kind: str, files: Iterable[Path], output: Path, **options: Any) -> Imported:
     report = import_files(ImportKind(kind), tuple(files), output, ImportOptions(**options))
-    kept = report.ticks + report.bars + report.raw
-    assert report.rows == kept + sum(report.refused.values())
+    kept = report.ticks + report.bars + report.raw + report.in_books
+    assert report.rows + report.quotes_made == kept + sum(report.refused.values())
     return read_log(report, output)
 
 
@@ -42,6 +43,7 @@ def read_log(report: ImportReport, output: Path) -> Imported:
     raws: list[tuple[int, bytes]] = []
     schemas: list[Schema] = []
     definitions: list[np.void] = []
+    depths: list[np.void] = []
     offset = 0
     while offset < len(data):
         frame = decode_frame(data, offset)
@@ -53,13 +55,15 @@ def read_log(report: ImportReport, output: Path) -> Imported:
             bars.append(frame.records.copy())
         elif frame.schema is Schema.RAW:
             raws.append((frame.ts_send, frame.records.tobytes()))
+        elif frame.schema in (Schema.DEPTH5, Schema.DEPTH10):
+            depths.extend(frame.records.copy())
         elif frame.schema is Schema.INSTRUMENTS:
             definitions.extend(frame.records.copy())
     found = Imported(
-        report, np.concatenate(ticks), np.concatenate(bars), raws, schemas, definitions
+        report, np.concatenate(ticks), np.concatenate(bars), raws, schemas, definitions, depths
     )
-    counts = (len(found.ticks), len(found.bars), len(found.raws))
-    assert counts == (report.ticks, report.bars, report.raw)
+    counts = (len(found.ticks), len(found.bars), len(found.raws), len(found.depths))
+    assert counts == (report.ticks, report.bars, report.raw, report.depth)
     return found
 
 
