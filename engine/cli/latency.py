@@ -1,11 +1,13 @@
-"""``heqis latency``: percentiles and a picture of an ``.hlog`` file."""
+"""``heqis latency``: percentiles and a picture of an ``.hlog`` file, and the latency lab."""
 
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
+from engine.cli.latency_lab import compare, run
 from engine.core.errors import InputFileError, UserError
 
 if TYPE_CHECKING:
@@ -16,9 +18,31 @@ _PIPE_WIDTH: Final = 120
 """Columns where there is no terminal to ask."""
 
 
+_HELP: Final = """Latency: show an .hlog file, measure a system with the lab, compare two sessions.
+
+What is no command is a file: `heqis latency live.hlog` is `heqis latency show live.hlog`.
+
+Example: heqis latency live.hlog -o latency.png
+"""
+
+
+class ShowByDefault(TyperGroup):
+    """Takes a file where a command would stand, and shows it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put ``show`` before what is neither a command nor a call for help."""
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
 def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("latency")(show_latency)
+    """Add the command group."""
+    group = typer.Typer(help=_HELP, no_args_is_help=True, cls=ShowByDefault)
+    group.command("show")(show_latency)
+    group.command("run")(run)
+    group.command("compare")(compare)
+    app.add_typer(group, name="latency")
 
 
 def show_latency(
@@ -32,7 +56,7 @@ def show_latency(
 ) -> None:
     """Print latency percentiles by stage and draw their curves.
 
-    Example: heqis latency live.hlog -o latency.png
+    Example: heqis latency show live.hlog -o latency.png
     """
     log, summaries = _read(file)
     drawn = _draw(log, output or file.with_suffix(".png"), file) if plot else None

@@ -1,0 +1,1 @@
+"""The latency lab: a log replayed open-loop through real processes, measured from intended time."""
