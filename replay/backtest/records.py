@@ -10,6 +10,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from engine.core.errors import CheckFailedError
+
 FILL: Final = np.dtype(
     [
         ("ts", "<i8"),
@@ -110,3 +112,44 @@ class BacktestResult:
     filled: int = 0
     notes: dict[str, int] = field(default_factory=dict)
     bad_input: dict[str, int] = field(default_factory=dict)
+
+    def problems(self) -> list[str]:
+        """Return what does not add up, a line each: money, round trips, signals."""
+        days, trades, fills = self.equity, self.trades, self.fills
+        fees = sum(float(fills[name].sum()) for name in ("commission", "tax", "transfer_fee"))
+        flows = float((days["sold"] - days["bought"] - days["cost"] + days["adjusted"]).sum())
+        last = days[-1] if len(days) else np.zeros(1, EQUITY)[0]
+        ended = self.cash if not len(days) else float(last["equity"])
+        scale = max(self.cash, float(days["bought"].sum() + days["sold"].sum()))
+        money = {
+            "cash and positions are not the equity": days["equity"] - days["cash"] - days["value"],
+            "what was bought and sold does not lead to the last day's cash": (
+                float(last["cash"]) - self.cash - flows if len(days) else 0.0
+            ),
+            "the trades' profits are not the equity's change": (
+                float(trades["pnl"].sum()) - (ended - self.cash)
+            ),
+            "the fills' fees are not the days'": fees - float(days["cost"].sum()),
+            "the trades' costs are not the fills' fees": float(trades["cost"].sum()) - fees,
+        }
+        found = [name for name, off in money.items() if np.any(np.abs(off) > 1e-9 * scale)]
+        counts = {
+            "signals are not those filled and those not": (
+                self.signals - self.filled - sum(self.unfilled.values())
+            ),
+            "open trades are not the last day's positions": (
+                int(trades["open"].sum()) - int(last["positions"])
+            ),
+            "trades without a fill": len(trades) - len(np.unique(fills["trade"])),
+            "days out of order": int(np.count_nonzero(np.diff(days["day"]) <= 0)),
+        }
+        return found + [name for name, off in counts.items() if off]
+
+    def check(self) -> None:
+        """Make sure that everything adds up.
+
+        Raises:
+            CheckFailedError: it does not; says what.
+        """
+        if found := self.problems():
+            raise CheckFailedError("the backtest does not add up: " + "; ".join(found))
