@@ -56,15 +56,23 @@ class Range:
         """Return every value.
 
         Raises:
-            ConfigError: there is no end of them: a grid is not possible.
+            ConfigError: there is no end of them, or none in sight: a grid is not possible.
         """
         if self.step is None:
             fix = "a grid needs a step or choices: LOW:HIGH:STEP or A,B,C"
             raise ConfigError("command line", _OPTION, str(self), fix)
-        low, step = Decimal(str(self.low)), Decimal(str(self.step))
-        count = int((Decimal(str(self.high)) - low) / step) + 1
-        values = [low + at * step for at in range(count)]
-        return [int(value) if self.whole else float(value) for value in values]
+        steps = (Decimal(str(self.high)) - Decimal(str(self.low))) / Decimal(str(self.step))
+        if steps >= MAX_VALUES:
+            fix = (
+                f"{int(steps) + 1} values are too many to list, at most {MAX_VALUES}: larger steps"
+            )
+            raise ConfigError("command line", _OPTION, str(self), fix)
+        return [self.at(number) for number in range(int(steps) + 1)]
+
+    def at(self, steps: int) -> Scalar:
+        """Return the value so many steps above the least, without a float's rounding."""
+        value = Decimal(str(self.low)) + steps * Decimal(str(self.step))
+        return int(value) if self.whole else float(value)
 
     def __str__(self) -> str:
         last = ":log" if self.log else "" if self.step is None else f":{self.step}"
@@ -88,7 +96,8 @@ class Choices:
         return list(self.values)
 
     def __str__(self) -> str:
-        return f"{self.key}={','.join(map(str, self.values))}"
+        told = (str(v).lower() if isinstance(v, bool) else str(v) for v in self.values)
+        return f"{self.key}={','.join(told)}"
 
 
 Dimension = Range | Choices
@@ -137,16 +146,14 @@ def _range(text: str, key: str, parts: list[str]) -> Range:
         return Range(key, low, high, None, log)
     if step <= 0:
         raise _refused(text, "a step is above 0")
-    return _stepped(text, Range(key, low, high, step))
+    return _stepped(Range(key, low, high, step))
 
 
-def _stepped(text: str, given: Range) -> Range:
+def _stepped(given: Range) -> Range:
     """Return the range with the greatest value that its steps reach."""
     assert given.step is not None
     low, step = Decimal(str(given.low)), Decimal(str(given.step))
     steps = int((Decimal(str(given.high)) - low) / step)
-    if steps >= MAX_VALUES:
-        raise _refused(text, f"{steps + 1} values are too many for a step; at most {MAX_VALUES}")
     last = low + steps * step
     high = int(last) if given.whole else float(last)
     return Range(given.key, given.low, high, given.step)

@@ -168,7 +168,9 @@ def _free(node: Any, place: Sequence[str | int], key: str, rest: str) -> str:
         raise ConfigError(_COMMAND, "--param", key, f"{whole} is a value and has no keys")
     first = rest.partition(".")[0]
     where = key[: -len(rest) - 1]
-    raise ConfigError(_COMMAND, "--param", key, known_names(f"keys in {where}", _names(node), first))
+    raise ConfigError(
+        _COMMAND, "--param", key, known_names(f"keys in {where}", _names(node), first)
+    )
 
 
 def _put(node: Any, place: Place, value: Any) -> Any:

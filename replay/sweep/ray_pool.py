@@ -1,0 +1,115 @@
+"""Trials on a Ray cluster: the same benches, as actors.
+
+The recording goes into the cluster's object store once and is mapped by all workers of a machine.
+Every machine needs this package, and the plugins and model bundles at the same paths.
+"""
+
+import os
+from collections import deque
+from typing import Any, Final
+
+from engine.core.errors import ConfigError
+from replay.sweep.pools import MAX_DEATHS, Wanted, WorkersDiedError
+from replay.sweep.trial import Bench, Outcome, Task
+
+LOCAL: Final = "local"
+"""Address of a cluster that is started on this machine, and ends with the sweep."""
+_TRIES: Final = 2
+
+
+class RayPool:
+    """Workers of a cluster, one a processor.
+
+    A worker that is lost, with its machine perhaps, is replaced, and its trial tried again; a trial
+    that costs two workers is an outcome with that error.
+
+    Args:
+        task: What to run.
+        recording: What it plays, loaded.
+        address: Of the cluster: ``auto``, ``HOST:PORT``, ``ray://HOST:PORT``, or ``local``.
+        size: How many workers; None for as many as the cluster has processors.
+
+    Raises:
+        ConfigError: there is no cluster at the address.
+    """
+
+    def __init__(self, task: Task, recording: Any, address: str, size: int | None = None) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        import ray
+
+        self._ray: Any = ray
+        self._lost = ray.exceptions.RayActorError
+        self._failed = ray.exceptions.RayTaskError
+        self._connect(address, size)
+        self.size = size or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        self._queue: deque[Wanted] = deque()
+        self._under_way: dict[Any, tuple[int, Wanted]] = {}
+        self._tries: dict[int, int] = {}
+        self._deaths = 0
+        self._bench = self._ray.remote(num_cpus=1)(Bench)
+        self._given = ray.put(task), ray.put(recording)
+        self._actors = [self._bench.remote(*self._given) for _ in range(self.size)]
+        self._idle = deque(range(self.size))
+
+    def submit(self, wanted: Wanted) -> None:
+        """Queue a trial, or give it to a worker that has nothing to do."""
+        self._queue.append(wanted)
+        self._feed()
+
+    def take(self) -> list[Outcome]:
+        """Wait for workers.
+
+        Raises:
+            WorkersDiedError: they keep dying.
+        """
+        outcomes: list[Outcome] = []
+        while not outcomes:
+            ready, _ = self._ray.wait(list(self._under_way), num_returns=1)
+            for answer in ready:
+                outcomes += self._hear(answer, *self._under_way.pop(answer))
+            self._feed()
+        return outcomes
+
+    def close(self) -> None:
+        """Let go of the cluster; one that was started here ends."""
+        self._ray.shutdown()
+
+    def _connect(self, address: str, size: int | None) -> None:
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        if address == LOCAL:
+            self._ray.init(address=LOCAL, num_cpus=size, include_dashboard=False, **quiet)
+            return
+        try:
+            self._ray.init(address=address, **quiet)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            told = str(error).strip().partition("\n")[0]
+            fix = f"no cluster answers there: {told}; `{LOCAL}` starts one on this machine"
+            raise ConfigError("command line", "--ray", address, fix) from None
+
+    def _feed(self) -> None:
+        while self._queue and self._idle:
+            wanted, at = self._queue.popleft(), self._idle.popleft()
+            self._under_way[self._actors[at].run.remote(*wanted)] = at, wanted
+
+    def _hear(self, answer: Any, at: int, wanted: Wanted) -> list[Outcome]:
+        try:
+            outcome: Outcome = self._ray.get(answer)
+        except (self._lost, self._failed) as error:
+            return self._replace(at, wanted, error)
+        self._deaths = 0
+        self._idle.append(at)
+        return [outcome]
+
+    def _replace(self, at: int, wanted: Wanted, error: Exception) -> list[Outcome]:
+        self._deaths += 1
+        told = str(error).strip().partition("\n")[0]
+        if self._deaths > MAX_DEATHS:
+            raise WorkersDiedError(f"{self._deaths} workers were lost in a row; the last: {told}")
+        self._actors[at] = self._bench.remote(*self._given)
+        self._idle.append(at)
+        number, params = wanted
+        self._tries[number] = self._tries.get(number, 0) + 1
+        if self._tries[number] < _TRIES:
+            self._queue.appendleft(wanted)
+            return []
+        return [Outcome(number, params, error=f"its worker was lost, twice: {told}")]
