@@ -10,6 +10,7 @@ from engine.core.errors import CheckFailedError
 
 if TYPE_CHECKING:
     from replay.analysis.lookahead_report import LookaheadReport
+    from replay.analysis.warmup_report import WarmupReport
 
 _HELP: Final = """Prove that strategies do not know the future, and how much history they need.
 
@@ -21,7 +22,8 @@ _SHOWN: Final = 20
 def register(app: typer.Typer) -> None:
     """Add the command group."""
     group = typer.Typer(help=_HELP, no_args_is_help=True)
-    group.command()(lookahead)
+    for command in (lookahead, warmup):
+        group.command()(command)
     app.add_typer(group, name="analyze")
 
 
@@ -90,3 +92,75 @@ def _tell(report: "LookaheadReport") -> None:
     for note in report.notes:
         typer.echo(f"note: {note}")
     typer.echo("nothing knows the future" if report.ok else f"{len(report.findings)} findings")
+
+
+def warmup(
+    logs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Tick logs to take samples from; a made series if none."),
+    ] = None,
+    config: ConfigFiles = None,
+    indicator: Annotated[
+        list[str] | None, typer.Option(help="name or name(parameter=number, …); repeat for more.")
+    ] = None,
+    on: Annotated[
+        str, typer.Option(help="Clock in a log: tick, trade, quote or a bar of the configuration.")
+    ] = "tick",
+    instrument: Annotated[
+        str, typer.Option(help="SYMBOL.VENUE in a log; the one with the most records if not given.")
+    ] = "",
+    tolerance: Annotated[
+        float, typer.Option(min=1e-12, help="Disagreement that counts, in spreads of the output.")
+    ] = 1e-3,
+    samples: Annotated[
+        int | None, typer.Option(min=16, max=2_000_000, help="Length of the series.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Say how much history indicators need, beside what they declare.
+
+    Without -c and --indicator: all that are built in, with their defaults. With -c: those that its
+    strategies and models read, on their clocks.
+
+    Example: heqis analyze warmup --indicator 'ema(length=50)' --indicator macd
+    """
+    from engine.config import load_config
+    from replay.analysis.warmup_report import WarmupOptions, analyze_warmup
+
+    loaded = load_config([Path(file) for file in config]) if config else None
+    options = WarmupOptions(
+        indicators=tuple(indicator or ()),
+        on=on,
+        instrument=instrument,
+        tolerance=tolerance,
+        samples=samples,
+    )
+    report = analyze_warmup(logs or [], loaded, options)
+    if json:
+        print_json(report.as_dict())
+    else:
+        _tell_warmup(report)
+
+
+def _tell_warmup(report: "WarmupReport") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"samples needed on {report.source}, to {report.tolerance:g} of the output's spread",
+        title_justify="left",
+    )
+    table.add_column("indicator")
+    for name in ("on", "declared", "ready", "needed", "off when ready", "off at the end"):
+        table.add_column(name, justify="right")
+    table.add_column("used by")
+    for one in report.histories:
+        needed = "never" if one.needed is None else f"{one.needed:,}"
+        ready = "never" if one.ready is None else f"{one.ready:,}"
+        off = (f"{one.off_at_ready:.2g}", f"{one.off_at_end:.2g}")
+        used = ", ".join(one.used_by)
+        table.add_row(one.indicator, one.clock, f"{one.declared:,}", ready, needed, *off, used)
+    Console().print(table)
+    for name, count in report.strategies.items():
+        told = "one of its indicators never settles" if count is None else f"{count:,} samples"
+        typer.echo(f"strategy {name}: {told}")
