@@ -136,6 +136,7 @@ def measure(
     result: BacktestResult,
     trial_sharpes: Floats | None = None,
     days_per_year: float = DAYS_PER_YEAR,
+    other_trials: int = 0,
 ) -> Metrics:
     """Return what a backtest came to.
 
@@ -144,12 +145,13 @@ def measure(
         trial_sharpes: Sharpe ratio of every trial that was made, this one too, per day (from
             ``daily_sharpe``), shape (T,); None if this was the only one.
         days_per_year: Trading days of a year, to annualise by.
+        other_trials: Trials whose ratios are not known; they are taken to spread as the others.
     """
     returns = daily_returns(result)
     return Metrics(
         account_metrics(result, days_per_year),
         trade_metrics(result.trades),
-        _skill(returns, trial_sharpes, days_per_year),
+        _skill(returns, trial_sharpes, days_per_year, other_trials),
     )
 
 
@@ -290,10 +292,12 @@ def _ratio(gain: float, loss: float) -> float:
     return math.inf if gain > 0.0 else math.nan
 
 
-def _skill(returns: Floats, trial_sharpes: Floats | None, days_per_year: float) -> SkillMetrics:
+def _skill(
+    returns: Floats, trial_sharpes: Floats | None, days_per_year: float, other_trials: int
+) -> SkillMetrics:
     alone = moments(returns)
     ratios = np.array([alone.sharpe]) if trial_sharpes is None else trial_sharpes
-    judged = deflated_sharpe(returns, ratios)
+    judged = deflated_sharpe(returns, ratios, other_trials)
     return SkillMetrics(
         sharpe_probability=probabilistic_sharpe(alone),
         deflated_sharpe=judged.probability,

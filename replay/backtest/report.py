@@ -32,6 +32,7 @@ class ReportOptions:
         charts: Most instruments that are drawn, those with most trades first.
         days_per_year: To annualise by.
         trial_sharpes: Sharpe ratio of every trial that was made, per day; None: this was the only.
+        other_trials: Trials whose ratios are not known.
         more: Sections after the summary.
     """
 
@@ -40,6 +41,7 @@ class ReportOptions:
     charts: int = MOST_CHARTS
     days_per_year: float = DAYS_PER_YEAR
     trial_sharpes: Floats | None = None
+    other_trials: int = 0
     more: Sequence[Section] = ()
 
 
@@ -60,7 +62,7 @@ def write_report(
     """
     options = options or ReportOptions()
     directory.mkdir(parents=True, exist_ok=True)
-    metrics = measure(result, options.trial_sharpes, options.days_per_year)
+    metrics = measure(result, options.trial_sharpes, options.days_per_year, options.other_trials)
     written = [_write_metrics(result, metrics, directory), *write_tables(result, directory)]
     path = directory / "report.html"
     write_page(path, options.title, sections(result, metrics, options), _subtitle(result))
@@ -143,7 +145,13 @@ def _group(trades: npt.NDArray[np.void]) -> list[Value]:
 
 
 def _counts(result: BacktestResult) -> Table:
-    return Table("Signals and orders", ["", ""], count_lines(result))
+    more = {"noted": result.notes, "refused in the logs": result.bad_input}
+    rows = [
+        (kind, ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+        for kind, counts in more.items()
+        if counts
+    ]
+    return Table("Signals and orders", ["", ""], [*count_lines(result), *rows])
 
 
 def _subtitle(result: BacktestResult) -> str:

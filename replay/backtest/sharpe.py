@@ -115,16 +115,18 @@ def expected_maximum(variance: float, trials: int) -> float:
     return math.sqrt(variance) * ((1.0 - _EULER) * likely + _EULER * rare)
 
 
-def deflated_sharpe(returns: Floats, trial_sharpes: Floats) -> Deflated:
+def deflated_sharpe(returns: Floats, trial_sharpes: Floats, other_trials: int = 0) -> Deflated:
     """Judge the returns of the trial that was chosen by all that were made.
 
     Args:
         returns: Of the chosen one, shape (N,).
         trial_sharpes: Of every trial, the chosen one too, per period, shape (T,). One that is NaN,
             because it never traded, counts as a trial of ratio 0.
+        other_trials: Trials whose ratios are not known; they are taken to spread as the others.
     """
     of = moments(returns)
     ratios = np.nan_to_num(trial_sharpes, nan=0.0, posinf=0.0, neginf=0.0)
     variance = float(ratios.var(ddof=1)) if len(ratios) > 1 else 0.0
-    hurdle = expected_maximum(variance, max(1, len(ratios)))
-    return Deflated(of.sharpe, max(1, len(ratios)), hurdle, probabilistic_sharpe(of, hurdle))
+    trials = max(1, len(ratios)) + other_trials
+    hurdle = expected_maximum(variance, trials)
+    return Deflated(of.sharpe, trials, hurdle, probabilistic_sharpe(of, hurdle))

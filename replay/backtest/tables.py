@@ -102,6 +102,12 @@ def _named(values: npt.NDArray[Any], names: Sequence[str]) -> pa.Array:
     return pa.array([names[number] for number in values.tolist()], pa.string())
 
 
+def midnights_ns(days: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Return when days given as yyyymmdd begin in UTC, ns since 1970-01-01."""
+    midnights: npt.NDArray[np.int64] = _days(days).astype("datetime64[ns]").astype(np.int64)
+    return midnights
+
+
 def _days(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Turn yyyymmdd into dates."""
     months = (values // 10_000 - 1970) * 12 + values // 100 % 100 - 1

@@ -1,0 +1,200 @@
+"""``heqis select``: strategies chosen on one part of the data, reported on another."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.cli.common import AsJson, ConfigFiles, need, print_json
+from engine.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from engine.config import Config
+    from replay.backtest.folds import Fold
+    from replay.backtest.selection import Selection, SelectionRules
+    from replay.backtest.selection_run import Candidate
+    from replay.backtest.trading_days import TradingDays
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="select")(select)
+
+
+def select(
+    logs: Annotated[list[Path], typer.Argument(help="Tick or bar logs.")],
+    config: ConfigFiles = None,
+    candidate: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A TOML file laid over -c, as one candidate; give several. "
+            "Without any, every strategy of the configuration is one."
+        ),
+    ] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=LOW:HIGH:STEP or KEY=A,B,C: a candidate for every combination."),
+    ] = None,
+    validation: Annotated[int, typer.Option(min=1, help="Days to choose by.")] = 250,
+    test: Annotated[int, typer.Option(min=1, help="Days to test what was chosen.")] = 60,
+    embargo: Annotated[int, typer.Option(min=0, help="Days between, used for neither.")] = 5,
+    anchored: Annotated[
+        bool, typer.Option("--anchored", help="Choose by all days before, not by the last ones.")
+    ] = False,
+    objective: Annotated[str, typer.Option(help="What decides; more is better.")] = "sharpe",
+    min_trades: Annotated[
+        int, typer.Option(min=0, help="Finished trades a candidate needs to be chosen.")
+    ] = 1,
+    other_trials: Annotated[
+        int, typer.Option(min=0, help="Trials made before to come to these candidates.")
+    ] = 0,
+    days_per_year: Annotated[float, typer.Option(min=1.0, help="To annualise by.")] = 252.0,
+    out: Annotated[Path, typer.Option(help="Directory for what comes of it.")] = Path("selection"),
+    json: AsJson = False,
+) -> None:
+    """Choose among strategies walk-forward, and report what was chosen on days nobody looked at.
+
+    Each fold ranks all candidates over its validation days and runs only the best over the test
+    days that follow, after an embargo. Writes best_metrics.csv, selection.json, ranking.csv, the
+    trades of the tests and report.html.
+
+    Example: heqis select daily.hql -c config.toml --validation 250 --test 60 --embargo 5
+    """
+    for library in ("empyrical", "plotly"):
+        need(library, "lab")
+    from engine.config import load_config
+    from replay.backtest.prepared import Prepared
+    from replay.backtest.selection import SelectionRules
+    from replay.backtest.selection_report import as_json, write_selection
+    from replay.backtest.trading_days import trading_days
+
+    rules = SelectionRules(_objective(objective), min_trades, days_per_year, other_trials)
+    files = [Path(file) for file in config or ()]
+    base = load_config(files)
+    candidates = _candidates(files, base, candidate or (), param or ())
+    prepared = Prepared.load(logs)
+    days = trading_days(prepared)
+    folds = _folds(len(days), validation, test, embargo, anchored)
+    with _progress(len(folds) * (len(candidates) + 1)) as advance:
+        chosen = _select(candidates, folds, prepared, days, rules, advance)
+    write_selection(chosen, days.days, out, rules, logs)
+    if json:
+        print_json(as_json(chosen, days.days))
+    else:
+        _print(chosen, days, rules, out)
+
+
+def _select(
+    candidates: "Sequence[Candidate]",
+    folds: "Sequence[Fold]",
+    prepared: Any,
+    days: "TradingDays",
+    rules: "SelectionRules",
+    advance: Callable[[int], None] | None,
+) -> "Selection":
+    from replay.backtest.selection import select as choose
+    from replay.backtest.selection_run import SpanRunner
+
+    run = SpanRunner(prepared, days, candidates)
+    names = [candidate.name for candidate in candidates]
+    cash = candidates[0].blueprint.config.backtest.cash
+    return choose(names, folds, days.days, run, cash, rules, advance)
+
+
+def _objective(name: str) -> Any:
+    from engine.core.suggest import known_names
+    from replay.backtest.selection import OBJECTIVES
+
+    if name not in OBJECTIVES:
+        expected = known_names("objectives", OBJECTIVES, name)
+        raise ConfigError("command line", "--objective", name, expected)
+    return name
+
+
+def _candidates(
+    files: Sequence[Path], base: "Config", layers: Sequence[Path], params: Sequence[str]
+) -> "list[Candidate]":
+    from engine.composition import resolve
+    from engine.config import load_config
+    from replay.backtest.selection_run import Candidate, each_strategy
+
+    if layers and params:
+        expected = "give --candidate or --param, not both"
+        raise ConfigError("command line", "--candidate", str(layers[0]), expected)
+    if params:
+        return _points(base, params)
+    if not layers:
+        return each_strategy(base)
+    names = [layer.stem for layer in layers]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        expected = "candidates are named by their files: give files of different names"
+        raise ConfigError("command line", "--candidate", twice, expected)
+    return [Candidate(layer.stem, resolve(load_config([*files, layer]))) for layer in layers]
+
+
+def _points(base: "Config", params: Sequence[str]) -> "list[Candidate]":
+    """Return a candidate for every point of the grid."""
+    from itertools import product
+
+    from engine.composition import resolve
+    from replay.backtest.selection_run import Candidate
+    from replay.sweep.dimension import parse_dimension
+    from replay.sweep.space import make_space
+
+    space = make_space(base, [parse_dimension(text) for text in params])
+    space.points()
+    keys = [dimension.key for dimension in space.dimensions]
+    made = []
+    for values in product(*(dimension.listed() for dimension in space.dimensions)):
+        point = dict(zip(keys, values, strict=True))
+        name = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in point.items())
+        made.append(Candidate(name, resolve(space.config_at(point))))
+    return made
+
+
+def _folds(days: int, validation: int, test: int, embargo: int, anchored: bool) -> "Sequence[Fold]":
+    from replay.backtest.folds import SpanError, walk_forward
+
+    try:
+        return walk_forward(days, validation, test, embargo, anchored=anchored)
+    except SpanError as error:
+        key = "--validation, --embargo"
+        raise ConfigError("command line", key, f"{validation}, {embargo}", str(error)) from None
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None] | None]:
+    from engine.cli.progress import record_progress
+
+    with record_progress("backtests", total) as advance:
+        yield advance
+
+
+def _print(chosen: "Selection", days: "TradingDays", rules: "SelectionRules", out: Path) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from replay.backtest.metrics import measure
+    from replay.backtest.report_text import percent, summary_table
+    from replay.backtest.selection_report import fold_row
+
+    console = Console()
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("fold", "validated", "to", "tested", "to", "chosen", rules.objective,
+                    "return", "trades"):  # fmt: skip
+        table.add_column(heading, overflow="fold")
+    for outcome in chosen.folds:
+        table.add_row(*(str(value) for value in fold_row(chosen, outcome, days.days)))
+    console.print(table)
+    metrics = measure(
+        chosen.tested, chosen.trial_sharpes(), rules.days_per_year, rules.other_trials
+    )
+    console.print(summary_table(metrics, "The test days together"))
+    if chosen.overfitting is not None:
+        told = percent(chosen.overfitting.pbo)
+        console.print(f"probability of backtest overfitting: {told}")
+    console.print(f"written to {out}/", soft_wrap=True)
