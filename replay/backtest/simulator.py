@@ -1,6 +1,6 @@
 """The execution simulator: orders and market records in, fills, trades and days out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, Final
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from engine.backtest_config import BacktestConfig
 from engine.config import Config
-from engine.core.records import Board, Instruments, Schema
+from engine.core.records import RECORD_DTYPES, Board, Instruments, Schema
 from engine.risk.rulebook import Rulebook
 from replay.backtest.prepared import Prepared
 from replay.backtest.records import EQUITY, FILL, TRADE
@@ -23,6 +23,7 @@ from replay.backtest.sim_records import (
     FILL_KINDS,
     GROUP,
     MARKET,
+    ORDER,
     SETTINGS,
     SIZINGS,
     SLIPPAGES,
@@ -97,6 +98,18 @@ class Simulator:
             equity=np.zeros(_FIRST_DAYS, EQUITY),
         )
         _make_pristine(self.world, config.backtest.cash)
+        self._warm_up({segment.schema for segment in prepared.segments})
+
+    def _warm_up(self, schemas: Iterable[Schema]) -> None:
+        """Compile what will run, or load it from the cache."""
+        world = self.world
+        nothing = world._replace(
+            account=world.account.copy(), market=world.market[:0], slots=world.slots[:, :0].copy()
+        )
+        for schema in schemas:
+            none = np.zeros(0, RECORD_DTYPES[schema])
+            _run_entry(schema)(*nothing, np.zeros(0, ORDER), none, 0, 0)
+        _finish_entry()(*nothing)
 
     def define(self, instruments: Instruments) -> None:
         """Take definitions, new or changed."""
@@ -125,7 +138,7 @@ class Simulator:
 
     def run(self, schema: Schema, records: npt.NDArray[np.void], orders: Orders) -> None:
         """Take one segment's records with the orders that arose in it, ORDER by row."""
-        entry = _entries()[schema]
+        entry = _run_entry(schema)
         self.world.account["order"] = 0
         at, size = 0, len(records)
         while True:
@@ -157,11 +170,9 @@ class Simulator:
         return {why.name: counts[why] for why in Why if counts[why]}
 
 
-def _entries() -> dict[Schema, Callable[..., int]]:
-    return {
-        Schema.TICK: _entry("run_ticks", "orders, records, start, stop"),
-        Schema.BAR: _entry("run_bars", "orders, records, start, stop"),
-    }
+def _run_entry(schema: Schema) -> Callable[..., int]:
+    name = "run_bars" if schema == Schema.BAR else "run_ticks"
+    return _entry(name, "orders, records, start, stop")
 
 
 def _finish_entry() -> Callable[..., None]:
