@@ -6,8 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import orjson
 import uvloop
+from live_cases import wait_until
 from live_feed import HandFeed, feed_tree, takes
+from websockets.asyncio.client import connect
 
 from engine.composition import Blueprint, resolve
 from engine.config import Config
@@ -27,6 +30,18 @@ class Live:
     def __init__(self, engine: Engine, feed: HandFeed) -> None:
         self.engine = engine
         self.feed = feed
+
+    async def until_taken(self, count: int) -> None:
+        """Wait until the pipeline has taken so many records."""
+        await wait_until(lambda: self.engine.ingest.pipeline.ticks >= count)
+
+    async def fault(self, kind: str) -> None:
+        """Break the processor as a device of models."""
+        async with connect(f"ws://127.0.0.1:{self.engine.stream.port}") as operator:
+            message = {"command": "device_fault", "model": "cpu", "value": kind}
+            await operator.send(orjson.dumps({"type": "operate", **message}))
+            while orjson.loads(await operator.recv())["type"] != "operated":
+                pass
 
     async def send(self, count: int = TICKS) -> None:
         """Send good ticks and wait until all were taken."""

@@ -189,6 +189,9 @@ class _Comparing:
         bad = self.twin.bad_frames
         if bad:
             self.notes.append(f"refused in the recording: {bad}")
+        counts = self.comparison.counts
+        if not found and not counts["signals"] + counts["refusals"]:
+            self.notes.append("there was no decision to compare: neither side made any")
         if self.differences.beyond:
             self.notes.append(f"{self.differences.beyond:,} further differences are not attributed")
         return DiffReport(
@@ -196,7 +199,7 @@ class _Comparing:
             journal=str(self.told.path),
             sessions=len(compared),
             records=self.twin.ground.taken,
-            counts=dict(sorted(self.comparison.counts.items())),
+            counts=dict(sorted(counts.items())),
             causes=counted(found),
             differences=len(found) + self.differences.beyond,
             first=found[0] if found else None,

@@ -146,7 +146,7 @@ class Causes:
         return one.kind is Kind.EXTRA and bool(COMMANDED & set(self._possible(one)))
 
     def _possible(self, one: Difference) -> Sequence[str]:
-        return self._unsampled(int(one.here.get("ts_recv", one.ts_event)), _SLACK_NS)
+        return self._unsampled(one.ts_event, _SLACK_NS)
 
     def _by_time(self, one: Difference) -> Cause | None:
         if one.kind is not Kind.VERDICT:
@@ -162,7 +162,9 @@ class Causes:
         return None
 
     def _by_unsampled(self, one: Difference) -> Cause | None:
-        timed = sorted(TIMED & set(self._possible(one))) if one.kind is Kind.EXTRA else []
+        if one.kind is not Kind.EXTRA:
+            return None
+        timed = sorted((TIMED | {Failure.SUPERSEDED.value}) & set(self._possible(one)))
         if not timed:
             return None
         one.evidence.append(

@@ -217,14 +217,14 @@ class Unsampled:
             if (before is not None and row.nth > before.nth + 1) or (
                 before is not None and row.nth <= before.nth and before.nth >= first
             ):
-                self._add(row.reason, before.ts_refused, row.ts_refused)
+                self._add(row.reason, before.ts_event, row.ts_event)
             last[row.reason] = row
         for reason, row in last.items():
             if row.nth >= first:
-                self._add(reason, row.ts_refused, 1 << 63)
+                self._add(reason, row.ts_event, 1 << 63)
 
     def reasons(self, ts_ns: int, slack_ns: int) -> list[str]:
-        """Return for which reasons something may have been refused about a time, wall ns."""
+        """Return for which reasons something may have been refused about an event time, ns."""
         return [
             reason
             for reason, spans in self._spans.items()

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from replay.analysis.diff_result import DiffReport, Difference
+from replay.analysis.diff_result import Difference, DiffReport
 
 COUNTS: Final[dict[str, str]] = {
     "signals": "signals alike",
