@@ -4,13 +4,13 @@ An instrument's rows lie together, in time order. What is looked up stays within
 that rows of one span know nothing of another.
 """
 
-import itertools
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from models.demo_tcn.recipe import BAND_BPS, HORIZON_S, NS, WINDOW
+from strategies.labels import instrument_slices, moves_bps
 
 Floats32 = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -65,8 +65,8 @@ def choose(rows: Rows) -> Examples:
     move_bps, before_bps = np.full((2, len(rows.ts_ns)), np.nan)
     for part in instruments_of(rows):
         ts_ns, mid = rows.ts_ns[part], rows.mid[part]
-        move_bps[part] = _moves(ts_ns, mid, ts_ns, ts_ns + HORIZON_NS)
-        before_bps[part] = _moves(ts_ns, mid, ts_ns - HORIZON_NS, ts_ns)
+        move_bps[part] = moves_bps(ts_ns, mid, ts_ns, ts_ns + HORIZON_NS)
+        before_bps[part] = moves_bps(ts_ns, mid, ts_ns - HORIZON_NS, ts_ns)
     classes = classify(move_bps)
     good = (rows.run >= WINDOW) & (classes != UNKNOWN) & np.isfinite(before_bps)
     return Examples(rows, move_bps, before_bps, classes, np.flatnonzero(good))
@@ -86,17 +86,4 @@ def mean_moves(examples: Examples) -> tuple[float, ...]:
 
 def instruments_of(rows: Rows) -> list[slice]:
     """Return where each instrument's rows lie."""
-    edges = np.flatnonzero(np.diff(rows.instrument.astype(np.int64))) + 1
-    bounds = [0, *edges.tolist(), len(rows.instrument)]
-    return [slice(a, b) for a, b in itertools.pairwise(bounds) if b > a]
-
-
-def _moves(ts_ns: Integers, mid: Floats, first_ns: Integers, last_ns: Integers) -> Floats:
-    """Return the moves in bps between two times, each with the mid of the last row until then.
-
-    NaN where a time lies outside the rows.
-    """
-    first = np.searchsorted(ts_ns, first_ns, side="right") - 1
-    last = np.searchsorted(ts_ns, last_ns, side="right") - 1
-    known = (first >= 0) & (last_ns <= ts_ns[-1])
-    return np.where(known, 1e4 * (mid[last] / mid[np.maximum(first, 0)] - 1.0), np.nan)
+    return instrument_slices(rows.instrument)

@@ -11,10 +11,13 @@ from replay.analysis.lookahead_tape import Tape, load_tape
 from replay.analysis.warmup import TOLERANCE, History, measure_history, samples_for
 from replay.analysis.warmup_samples import busiest, samples_of
 from replay.analysis.warmup_series import made_series
+from strategies.batch import label_of
 from strategies.plan import IndicatorInstance
 from strategies.registry import load_registry
 from strategies.spec import Use
 from strategies.use_text import parse_use
+
+_Wanted = tuple[Use, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ def analyze_warmup(
     if blueprint is None or options.indicators or not blueprint.plan.indicators:
         texts = options.indicators or sorted(registry.indicators)
         uses = [parse_use(text, registry, "--indicator") for text in texts]
-        groups = {options.on: [(use, ()) for use in uses]}
+        groups: dict[str, list[_Wanted]] = {options.on: [(use, ()) for use in uses]}
     else:
         groups = _of_plan(blueprint)
     own = config or Config()
@@ -104,9 +107,6 @@ def _source(logs: Sequence[Path], tape: Tape | None, options: WarmupOptions) -> 
     return f"{symbol} in {', '.join(map(str, logs))}"
 
 
-_Wanted = tuple[Use, tuple[str, ...]]
-
-
 def _of_plan(blueprint: Blueprint) -> dict[str, list[_Wanted]]:
     """Return the indicators of a configuration by clock, with who reads them."""
     groups: dict[str, list[_Wanted]] = {}
@@ -118,20 +118,15 @@ def _of_plan(blueprint: Blueprint) -> dict[str, list[_Wanted]]:
 
 def _readers(blueprint: Blueprint, wanted: IndicatorInstance) -> tuple[str, ...]:
     plan = blueprint.plan
-    models = {model.name for model in plan.models for _, one, _ in model.columns if one is wanted}
+    read = {model.name for model in plan.models for _, one, _ in model.columns if one is wanted}
     names = [rule.name for rule in plan.rules if wanted in rule.inputs]
-    names += [
-        rule.name
-        for rule in plan.rules
-        if rule.model >= 0 and plan.models[rule.model].name in models
-    ]
+    asking = [rule for rule in plan.rules if rule.model >= 0]
+    names += [rule.name for rule in asking if plan.models[rule.model].name in read]
     names += [watch.name.partition("/")[0] for watch, one in plan.watches if one is wanted]
     return tuple(dict.fromkeys(names))
 
 
 def _users(history: History, wanted: Sequence[_Wanted]) -> tuple[str, ...]:
-    from strategies.batch import label_of
-
     return next(names for use, names in wanted if label_of(use) == history.indicator)
 
 

@@ -156,7 +156,7 @@ def test_a_log_that_is_too_short_is_told(tick_log: Path) -> None:
 
 
 def test_an_unknown_instrument_or_clock_is_told(tick_log: Path) -> None:
-    with pytest.raises(ConfigError, match="instruments are: S0.X"):
+    with pytest.raises(ConfigError, match=r"instruments are: S0\.X"):
         analyze_warmup([tick_log], None, WarmupOptions(indicators=("ema",), instrument="S9.X"))
     with pytest.raises(ConfigError, match="clocks are: tick, trade, quote"):
         analyze_warmup([tick_log], None, WarmupOptions(indicators=("ema",), on="7s"))
