@@ -199,7 +199,11 @@ class _Run:
         command = [sys.executable, "-m", "engine.cli", "engine", "-c", str(file)]
         stop_s = config.engine.stop_timeout / NS_PER_S + 5.0
         engine = Child("engine", command, self._directory / "engine.log", stop_s)
-        with NotifyListener(self._directory / "notify") as listener:
+        # A socket's path may have some hundred characters at most.
+        with (
+            tempfile.TemporaryDirectory(prefix="heqis-") as near,
+            NotifyListener(Path(near) / "notify") as listener,
+        ):
             engine.listener = listener
             await engine.start()
             try:

@@ -100,10 +100,13 @@ def check_settings(settings: LabSettings, *, budget_given: bool) -> None:
             "injector alone may use it up"
         )
         raise ConfigError(OPTIONS, "--budget", f"{settings.budget_ns / 1e6:g} ms", expected)
-    for name in ("length_ns", "lateness_budget_ns", "longest_gap_ns"):
-        if getattr(settings, name) <= 0:
-            option = f"--{name.removesuffix('_ns').replace('_', '-')}"
-            raise ConfigError(OPTIONS, option, getattr(settings, name), "a time above 0")
+    for option, time_ns in (
+        ("--seconds", settings.length_ns),
+        ("--lateness-budget", settings.lateness_budget_ns),
+        ("--longest-gap", settings.longest_gap_ns),
+    ):
+        if time_ns <= 0:
+            raise ConfigError(OPTIONS, option, time_ns, "a time above 0")
 
 
 def lab_config(config: Config, directory: Path, data: str, control: str, port: int) -> Config:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lab_cases import BASE, MS, measured_of, stalled
 
 from replay.lab.measured import (
     DELIVERY,
@@ -15,39 +16,11 @@ from replay.lab.measured import (
     NAIVE,
     NOISE,
     Heard,
-    Measured,
     Sent,
     counts_of,
     measure,
     naive_latency,
 )
-
-MS = 1_000_000
-BASE = 1_700_000_000_000_000_000
-
-
-def stalled(count: int = 4_000, every_ns: int = MS, stall_ns: int = 200 * MS) -> tuple[Any, Any]:
-    """Return when ticks were due and answered by a server that takes 20 us and stalls once."""
-    due = BASE + np.arange(count) * every_ns
-    answered = np.zeros(count, np.int64)
-    free = 0
-    for row in range(count):
-        free = max(int(due[row]), free) + (stall_ns if row == count // 2 else 20_000)
-        answered[row] = free
-    return due, answered
-
-
-def measured_of(due: Any, answered: Any, from_ns: int = BASE, clients: int = 1) -> Measured:
-    count = len(due)
-    sent = Sent(np.arange(count), due, due + 5_000, count)
-    seqs = np.tile(np.arange(1, count + 1), clients)
-    nothing = np.full(count * clients, -1)
-    heard = Heard(
-        np.repeat(np.arange(clients), count), np.tile(answered, clients),
-        np.full(count * clients, 9), seqs, np.tile(answered - 8_000, clients), nothing, nothing,
-    )  # fmt: skip
-    noise = {"due_ns": due, "late_ns": np.full(count, 40_000)}
-    return measure(sent, heard, noise, from_ns)
 
 
 def at(counts: Any, percentile: float) -> int:

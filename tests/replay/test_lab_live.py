@@ -1,0 +1,213 @@
+"""The lab with real processes: a stall is found, a late injector is told, bad input refused."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from pipeline_cases import market_instruments, market_ticks
+from process_rig import ROOT
+from typer.testing import CliRunner
+
+from engine.cli.main import make_app
+from engine.core.errors import ConfigError, InputFileError, UserError
+from engine.core.records import TickKind
+from feeds.log_writer import LogWriter
+from latency.hlog_reader import read_hlog
+
+MS = 1_000_000
+STALL_MS = 200
+TICKS = 8_000
+STALL_AT = 2_500
+"""The trade whose callback stands still: in the middle of what is measured."""
+STRATEGY = f'''
+import time
+
+from strategies.python_strategy import Strategy, TradeTick
+
+
+class Stalling(Strategy):
+    """Signals on every trade; on one of them it holds the loop."""
+
+    name = "Stalling"
+    wants_trades = True
+    defaults = {{"stall_ms": 0}}
+    seen = 0
+
+    def on_trade_tick(self, tick: TradeTick) -> None:
+        self.seen += 1
+        if self.seen == {STALL_AT}:
+            time.sleep(self.params["stall_ms"] / 1e3)
+        if self.seen % 2:
+            self.buy(tick.instrument, 1.0, 1.0)
+        else:
+            self.sell(tick.instrument, 1.0, 1.0)
+'''
+CONFIG = """
+plugins = ["stalling.py"]
+[[strategies]]
+name = "stalling"
+strategy = "Stalling"
+on = "trade"
+params = { stall_ms = STALL }
+[risk.limits]
+max_position = 0
+cool_down = 0
+max_signals_per_instrument = 0
+max_signals_per_strategy = 0
+max_signals = 0
+[risk.data]
+gap_hold = 0
+max_late = "20s"
+max_age = "20s"
+[risk.cost]
+check_edge = false
+[risk.liquidity]
+require_book = "never"
+min_depth_notional = 0.0
+"""
+OPTIONS = ["--speed", "10", "--seconds", "6s", "--lateness-budget", "1s"]
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log of 100 ticks a second, half of them trades."""
+    path = tmp_path_factory.mktemp("lab") / "market.hql"
+    with LogWriter(path, market_instruments(), epoch=5) as writer:
+        writer.write_ticks(market_ticks(TICKS))
+    return path
+
+
+def config_of(directory: Path, stall_ms: int) -> Path:
+    (directory / "stalling.py").write_text(STRATEGY, encoding="utf-8")
+    path = directory / "lab.toml"
+    path.write_text(CONFIG.replace("STALL", str(stall_ms)), encoding="utf-8")
+    return path
+
+
+def heqis(*words: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "engine.cli", *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
+        cwd=cwd, capture_output=True, text=True, timeout=110, check=False,
+    )  # fmt: skip
+
+
+def run_lab(log: Path, directory: Path, stall_ms: int, *more: str, **environ: str) -> Any:
+    words = ["latency", "run", str(log), "-c", str(config_of(directory, stall_ms)), *OPTIONS]
+    out = directory / f"out-{stall_ms}"
+    done = heqis(*words, "-o", str(out), "--json", *more, cwd=directory, **environ)
+    assert done.returncode == 0, done.stderr[-3_000:]
+    return orjson.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_a_planted_stall_is_at_p99_9_from_intended_time_and_the_naive_measure_hides_it(
+    market: Path, tmp_path: Path
+) -> None:
+    fields = run_lab(market, tmp_path, STALL_MS)
+    run = fields["runs"][0]
+    true, naive = run["latency"]["end_to_end"], run["latency"]["naive"]
+    assert true["count"] == naive["count"] > 2_000
+    assert true["p99_9_ns"] > 0.8 * STALL_MS * MS
+    assert naive["p99_9_ns"] < true["p99_9_ns"] / 2
+    assert naive["max_ns"] >= 0.9 * STALL_MS * MS, "the one signal that stalled"
+    assert run["latency"]["wire"]["p99_9_ns"] > 0.7 * STALL_MS * MS, "ticks waited on the link"
+    assert run["latency"]["loop"]["max_ns"] > 0.7 * STALL_MS * MS
+    assert run["stalls"] >= 1
+    out = Path(fields["directory"])
+    assert sorted(path.name for path in out.iterdir()) == [
+        "report.html", "result.json", "speed-10-1.hlog",
+    ]  # fmt: skip
+    assert "end_to_end" in read_hlog(out / "speed-10-1.hlog").totals()
+
+
+@pytest.mark.slow
+def test_every_tick_and_signal_is_accounted_for(market: Path, tmp_path: Path) -> None:
+    """The environment is in the configuration once; the lab's own ports win over it."""
+    fields = run_lab(
+        market, tmp_path, 0, "--clients", "3", "--no-html",
+        HEQIS__STREAM__PORT="1", HEQIS__JOURNAL__PATH="/nowhere/journal.db",
+    )  # fmt: skip
+    run = fields["runs"][0]
+    assert run["void"] == ""
+    assert run["lost_ticks"] == 0
+    assert run["received"] == 3 * run["signals"]
+    assert run["latency"]["end_to_end"]["count"] == run["received"]
+    assert run["latency"]["wire"]["count"] == pytest.approx(run["ticks"], rel=0.02)
+    assert run["signals"] == pytest.approx(3_000, rel=0.1)
+    assert run["latency"]["total"]["count"] == pytest.approx(run["signals"], rel=0.02)
+    assert run["ticks_per_s"] == pytest.approx(1_000, rel=0.1)
+    assert fields["log"]["ticks"] < TICKS, "without heartbeats"
+    assert not (tmp_path / "out-0" / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_a_run_whose_injector_was_late_is_void_and_fails(market: Path, tmp_path: Path) -> None:
+    words = ["latency", "run", str(market), "-c", str(config_of(tmp_path, 0)), "--seconds", "1s"]
+    done = heqis(*words, "--speed", "10", "--lateness-budget", "1ns", "--no-html", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "1 of 1 runs are void: the injector's p99.9 was" in done.stderr
+    assert "void: the injector" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_an_engine_that_cannot_start_says_why(market: Path, tmp_path: Path) -> None:
+    config = config_of(tmp_path, 0)
+    config.write_text(config.read_text().replace("[risk.data]", "[risk.market]\nrulebook='x'\n[risk.data]"))  # fmt: skip  # noqa: E501
+    words = ["latency", "run", str(market), "-c", str(config), "--no-html"]
+    done = heqis(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "engine ended" in done.stderr
+    assert "x" in done.stderr
+
+
+def invoke(*words: str) -> None:
+    CliRunner().invoke(make_app(), ["latency", "run", *words, "--no-html"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--speed", "0"], "--speed: found '0'"),
+        (["--speed", "1,1"], "--speed: found '1'"),
+        (["--speed", "fast"], "max-sustainable"),
+        (["--speed", "1,,2"], "--speed: found ''"),
+        (["--speed", "nan"], "--speed: found 'nan'"),
+        (["--speed", "1000"], "at this speed the log lasts"),
+        (["--budget", "2ms"], "it goes with --speed max-sustainable"),
+        (["--speed", "max-sustainable", "--budget", "1ms"], "more than --lateness-budget"),
+        (["--seconds", "0s"], "--seconds: found 0; a time above 0"),
+        (["--lateness-budget", "0s"], "--lateness-budget: found 0; a time above 0"),
+        (["--seconds", "ten"], "--seconds: found 'ten'"),
+        (["--times", "then"], "--times: found 'then'; now or market"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(
+    market: Path, tmp_path: Path, options: list[str], problem: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        invoke(str(market), "-c", str(config_of(tmp_path, 0)), *options)
+    assert problem in str(raised.value)
+
+
+def test_logs_that_cannot_be_replayed_are_refused(tmp_path: Path) -> None:
+    ticks = market_ticks(100)
+    ticks["kind"], ticks["instrument"] = TickKind.TRADE, 0
+    ticks["ts_recv"][50:] -= 5_000_000_000
+    with LogWriter(tmp_path / "back.hql", market_instruments(), epoch=5) as writer:
+        writer.write_ticks(ticks)
+    with pytest.raises(InputFileError, match="not in order: tick 50"):
+        invoke(str(tmp_path / "back.hql"))
+    with pytest.raises(InputFileError, match=r"no\.hql"):
+        invoke(str(tmp_path / "no.hql"))
+
+
+def test_results_do_not_go_over_others(market: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="is not empty"):
+        invoke(str(market), "-c", str(config_of(tmp_path, 0)), "-o", str(tmp_path))
