@@ -105,6 +105,11 @@ class Checkpoints:
             "state": state_digests(self._plan, snapshot.pipeline.kernel),
         }
 
+    def told(self, snapshot: Snapshot) -> None:
+        """Know that the journal was told: the next seals begin where these end."""
+        if snapshot.recording is not None:
+            self._sealed = _Place(snapshot.recording.file, snapshot.recording.offset)
+
     def _seal(self, upto: _Place) -> list[dict[str, Any]]:
         """Seal what was recorded since the last time."""
         seals = []
@@ -116,7 +121,6 @@ class Checkpoints:
             crc = crc_of_file(file, start, stop) if stop > start else None
             if crc is not None:
                 seals.append(msgspec.structs.asdict(Seal(file.name, start, stop, crc)))
-        self._sealed = upto
         return seals
 
     def _files(self) -> list[tuple[Path, int]]:

@@ -88,6 +88,7 @@ class SnapshotKeeper:
             self._fail(str(error))
             return False
         self._journal.append_event(CHECKPOINT, facts, snapshot.taken_ns)
+        self._checkpoints.told(snapshot)
         self.counters["taken"] += 1
         self.counters["bytes"] = size
         self.counters["copy_ns"] = copied_ns - began_ns

@@ -9,7 +9,6 @@ from engine.cli.common import AsJson, ConfigFiles, print_json
 from engine.core.errors import CheckFailedError, ConfigError
 
 if TYPE_CHECKING:
-    from engine.composition import Blueprint
     from replay.analysis.diff_result import Cause
 
 
@@ -51,6 +50,8 @@ def diff(
     from replay.analysis.diff import diff as compare
     from replay.analysis.diff_material import open_material
     from replay.analysis.diff_text import report_lines
+    from replay.analysis.explain import explain_difference
+    from replay.analysis.explain_text import explanation_lines
     from replay.bursts import count_records
 
     causes = _causes(allow or [])
@@ -61,13 +62,15 @@ def diff(
         total = sum(count_records(reader, Schema.TICK, Schema.BAR) for reader in readers)
     with record_progress("comparing", total) as advance:
         report = compare(recording, told, blueprint, advance)
+    found = None
     if context and report.first is not None:
-        report.context = _context(report.recording, told, blueprint, report.first)
+        found = explain_difference(report.first, recording, told, blueprint)
+        report.context = None if found is None else found.as_dict()
     if json:
         print_json(report.as_dict())
     else:
-        for line in report_lines(report):
-            typer.echo(line)
+        lines = [*report_lines(report), *([] if found is None else ["", *explanation_lines(found)])]
+        typer.echo("\n".join(lines))
     if report.failed(causes):
         assert report.first is not None
         raise CheckFailedError(
@@ -85,7 +88,3 @@ def _causes(names: list[str]) -> "frozenset[Cause]":
             expected = known_names("causes", known, name)
             raise ConfigError("command line", "--allow", name, expected)
     return frozenset(map(Cause, names))
-
-
-def _context(recording: str, journal: Path, blueprint: "Blueprint", first: object) -> None:
-    return None

@@ -164,6 +164,22 @@ class RiskGate:
                 return Verdict(reason, gate, detail)
         return PASSED
 
+    def situation_of(
+        self, candidate: Candidate, *, valid_until_ns: int, now_wall_ns: int
+    ) -> Situation | None:
+        """Return what the rules look at besides a candidate, until the next is checked.
+
+        Args:
+            candidate: What a strategy proposes.
+            valid_until_ns: As for ``check``.
+            now_wall_ns: As for ``check``.
+
+        Returns:
+            None if its instrument is not defined.
+        """
+        self.check(candidate, valid_until_ns=valid_until_ns, now_wall_ns=now_wall_ns)
+        return self._situation if self._checked is candidate else None
+
     def accept(self, candidate: Candidate) -> None:
         """Book a candidate that became a signal: position, purchases of the day, rates.
 

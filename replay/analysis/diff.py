@@ -15,6 +15,7 @@ from replay.analysis.diff_checks import Checks, comparable
 from replay.analysis.diff_compare import Comparison
 from replay.analysis.diff_journal import Told, Unsampled, read_told
 from replay.analysis.diff_material import Material, Part, open_material
+from replay.analysis.diff_order import LiveOrder
 from replay.analysis.diff_result import (
     MAX_LISTED,
     Difference,
@@ -24,7 +25,7 @@ from replay.analysis.diff_result import (
     counted,
 )
 from replay.analysis.diff_scores import Scores
-from replay.analysis.diff_twin import Twin
+from replay.analysis.diff_twin import Stop, Twin
 
 Progress = Callable[[int], None]
 _REORDER_NS: Final = 10_000_000_000
@@ -48,12 +49,16 @@ def diff(
     """
     with open_material(recording) as material:
         told = read_told(journal, material.epochs)
-        _check_related(material, told)
-        return _Comparing(material, told, blueprint, progress).run()
+        check_related(material, told)
+        return Comparing(material, told, blueprint, progress).run()
 
 
-def _check_related(material: Material, told: Told) -> None:
-    """Refuse a journal that knows nothing of any session or stream of the recording."""
+def check_related(material: Material, told: Told) -> None:
+    """Refuse a journal that knows nothing of any session or stream of the recording.
+
+    Raises:
+        JournalError: it does not.
+    """
     sessions = {part.session for part in material.parts if part.compared}
     if sessions & told.sessions or told.signals or told.refusals:
         return
@@ -61,8 +66,19 @@ def _check_related(material: Material, told: Told) -> None:
     raise JournalError(f"{told.path}: it {what}; give the journal of the engine that recorded it")
 
 
-class _Comparing:
-    """One comparison, from the first record to the report."""
+class Comparing:
+    """One comparison, from the first record to the report.
+
+    Attributes:
+        twin: Goes through the recording.
+        comparison: Where its decisions go.
+
+    Args:
+        material: The recording.
+        told: The journal.
+        blueprint: The configuration of the replay.
+        progress: Called with the records done, now and then.
+    """
 
     def __init__(
         self, material: Material, told: Told, blueprint: Blueprint, progress: Progress | None
@@ -74,6 +90,7 @@ class _Comparing:
         self.comparison = Comparison(told, Scores(blueprint), self.differences)
         self.twin = Twin(blueprint, self.comparison, self.comparison.was_let)
         self.comparison.begin(self.twin)
+        self.twin.follow(LiveOrder(told))
         self.checks = Checks(self.twin, self.differences, self.comparison.counts)
         self.parts = as_json(parts_of(blueprint, self.twin.pipeline))
         self.notes = list(material.notes)
@@ -82,10 +99,22 @@ class _Comparing:
             done = progress
             self.twin.before_records = lambda _, __, ___: done(self.twin.ground.taken)
 
+    def walk_to(self, epoch: int, seq: int) -> bool:
+        """Go through the recording up to a record, that one included; False if it has none such."""
+        self.twin.stop_at = epoch, seq
+        try:
+            for part in self.material.parts:
+                self._go_through(part)
+        except Stop:
+            self.twin.judge_rest()
+            return True
+        return False
+
     def run(self) -> DiffReport:
         """Go through all of it."""
         for part in self.material.parts:
             self._go_through(part)
+        self.twin.judge_rest()
         self.twin.pipeline.host.stop()
         self.comparison.finish(goes_on=self.material.goes_on)
         return self._report(self._attributed())

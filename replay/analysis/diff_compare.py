@@ -279,11 +279,10 @@ class Comparison:
     ) -> None:
         if self.muted:
             return
-        judge = self._twin.judge
-        row = judge.proposal.candidate.row if judge.proposal is not None else 0
+        place = self._twin.ground.find(of.tick_epoch, of.tick_seq).place
         self._differences.add(
             Difference(
-                kind=kind, place=judge.place + row, tick_epoch=of.tick_epoch,
+                kind=kind, place=place, tick_epoch=of.tick_epoch,
                 tick_seq=of.tick_seq, ts_event=of.ts_event, instrument=of.instrument,
                 strategy=of.strategy, id=of.id, live=live, here=here, why=why,
             )

@@ -29,6 +29,7 @@ from feeds.codec import decode_frame
 from feeds.log_reader import LogReader, LogSegment
 from latency.histogram import StageHistograms
 from replay.analysis.diff_ground import Ground
+from replay.analysis.diff_order import HeldAnswers, LiveOrder
 from runtime.asking import Answer
 
 Records = npt.NDArray[np.void]
@@ -57,12 +58,12 @@ class TwinJudge(Judge):
     Attributes:
         proposal: What is judged; None before the first.
         overruled: What the gate says of it where the journal says that it was let through.
-        place: Of the first record of the burst at hand.
+        before: Called with every candidate that asks no model, before it is judged.
     """
 
     proposal: Proposal | None = None
     overruled: risk_rules.Verdict | None = None
-    place = 0
+    before: Callable[[Candidate, Origin], None] | None = None
 
     @classmethod
     def instead_of(cls, judge: Judge, *, late: bool) -> "TwinJudge":
@@ -78,6 +79,8 @@ class TwinJudge(Judge):
 
     def judge(self, candidate: Candidate, origin: Origin, score: Score | None = None) -> Any:
         """Judge as ever."""
+        if score is None and self.before is not None:
+            self.before(candidate, origin)
         self.proposal = Proposal(candidate, origin, score)
         self.overruled = None
         return super().judge(candidate, origin, score)
@@ -100,6 +103,11 @@ class TwinJudge(Judge):
 
         self.was_let = overrule
 
+    def place_of(self, candidate: Candidate, origin: Origin) -> tuple[str, str, int, int]:
+        """Return whose candidate it is, on what, and on which tick."""
+        strategy, symbol = self.strategies[candidate.strategy], self.symbols[candidate.instrument]
+        return strategy.name, symbol, origin[0], origin[1]
+
     def verdict_of(self, candidate: Candidate) -> risk_rules.Verdict:
         """Return what the gate says of a candidate now."""
         until = candidate.ts_recv + self.strategies[candidate.strategy].valid_for_ns
@@ -117,10 +125,14 @@ class TwinDesk(ModelDesk):
     Attributes:
         on_read: Called with it.
         last: The last answer.
+        held: Where answers wait until live had theirs; None: they do not.
+        place_of: Returns whose candidate it is, on what, and on which tick.
     """
 
     on_read: Callable[[Read], None] | None = None
     last: Read | None = None
+    held: HeldAnswers | None = None
+    place_of: Callable[[Candidate, Origin], tuple[str, str, int, int]]
 
     @classmethod
     def instead_of(cls, desk: ModelDesk) -> "TwinDesk":
@@ -134,12 +146,26 @@ class TwinDesk(ModelDesk):
     def ask(self, waiting: Sequence[Pending]) -> list[Answer | None]:
         """Ask as ever; know where each candidate came from."""
         self._origins = {id(one.candidate): one.origin for one in waiting}
-        return super().ask(waiting)
+        found = super().ask(waiting)
+        if self.held is None:
+            return found
+        return [
+            self._hold(self.held, pending, answer)
+            for pending, answer in zip(waiting, found, strict=True)
+        ]
+
+    def _hold(self, held: HeldAnswers, pending: Pending, answer: Answer | None) -> Answer | None:
+        if answer is None or answer.context is not pending:
+            return answer
+        held.hold(self.place_of(pending.candidate, pending.origin), pending, answer)
+        return None
 
     def read(self, candidate: Candidate, answer: Answer) -> Verdict:
         """Read as ever."""
         verdict = super().read(candidate, answer)
-        self.last = Read(candidate, self._origins[id(candidate)], answer, verdict)
+        asked = answer.context
+        origin = asked.origin if isinstance(asked, Pending) else self._origins[id(candidate)]
+        self.last = Read(candidate, origin, answer, verdict)
         if self.on_read is not None:
             self.on_read(self.last)
         return verdict
@@ -187,6 +213,8 @@ class Twin:
         self.desk: TwinDesk | None = None
         if self.pipeline.desk is not None:
             self.pipeline.desk = self.desk = TwinDesk.instead_of(self.pipeline.desk)
+            self.desk.place_of = self.judge.place_of
+        self._held: HeldAnswers | None = None
         self.ground = Ground()
         self.on_gap: Callable[[Gap, int], None] = _no_gap
         self.before_records: Callable[[Records, Records, int], None] = _no_records
@@ -196,6 +224,26 @@ class Twin:
         self.pipeline.host.start()
         self._pristine = self._try_export()
         self.ingest = self._new_ingest()
+
+    def follow(self, order: LiveOrder) -> None:
+        """Judge scores in the order in which live did."""
+        if self.desk is not None:
+            self.desk.held = self._held = HeldAnswers(order)
+            self.judge.before = self._judge_before
+
+    def _judge_before(self, candidate: Candidate, origin: Origin) -> None:
+        if self._held is not None:
+            place = self.judge.place_of(candidate, origin)
+            self._judge(self._held.due_before(place, candidate))
+
+    def judge_rest(self) -> None:
+        """Judge all that still waits for its turn."""
+        if self._held is not None:
+            self._judge(self._held.rest())
+
+    def _judge(self, answers: Sequence[Answer]) -> None:
+        for answer in answers:
+            self.pipeline.take_answer(answer)
 
     def _try_export(self) -> PipelineState | None:
         try:
@@ -218,6 +266,7 @@ class Twin:
         """Forget everything, the places in the streams too; False if that cannot be done."""
         if self._pristine is None:
             return False
+        self.judge_rest()
         self.pipeline.import_state(self._pristine)
         self.ingest = self._new_ingest()
         return True
@@ -274,10 +323,11 @@ class Twin:
 
     def _take(self, run: Callable[..., int], records: Records, count: int) -> None:
         origins = self.ingest.decoder.origins
-        self.judge.place = self.ground.taken
+        if self._held is not None and count:
+            self._judge(self._held.due_at(int(records["ts_recv"][0])))
         self.ground.add(records, origins, count)
-        self.before_records(records, origins, count)
         row = None if self.stop_at is None else self._row_of(self.stop_at, records, count)
+        self.before_records(records, origins, count if row is None else row + 1)
         if row is None:
             run(records, origins, 0, count)
             return

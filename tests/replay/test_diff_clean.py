@@ -12,7 +12,7 @@ def test_a_session_of_rules_is_clean(tmp_path: Path) -> None:
     assert report.differences == 0, report.first
     assert report.records == len(feed.sent) == TICKS
     assert report.counts["signals"] > 50
-    assert report.counts["checkpoints"] >= 2
+    assert report.counts["checkpoints"] >= 1
     assert report.counts["sealed_bytes"] > TICKS * 80
     assert report.notes == []
     assert not report.failed()

@@ -1,0 +1,118 @@
+"""Live sessions with the demo's model, in real processes, one of them killed: all replay alike."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from process_rig import Rig, eventually, source_toml
+
+pytest.importorskip("onnxruntime", reason="models are run by ONNX Runtime")
+
+FILL_S = 32.0
+"""Until the windows of the model's clock are full."""
+BUNDLE = Path(__file__).parents[2] / "models" / "demo-tcn"
+CONFIG = f"""
+[engine]
+record = "recordings"
+snapshot_interval = "3s"
+[gateway]
+await_output = true
+[gateway.spool]
+directory = "spool"
+{source_toml(1_000.0, 10, effect_bps_per_s=4.0)}
+[risk.data]
+max_late = "10m"
+gap_hold = 0
+[risk.limits]
+max_position = 5
+cool_down = "3s"
+max_signals_per_instrument = 0
+max_signals_per_strategy = 0
+max_signals = 0
+[risk.cost]
+check_edge = false
+
+[[bars]]
+name = "1s"
+interval = "1s"
+
+[[models]]
+name = "tcn"
+bundle = "{BUNDLE}"
+on = "1s"
+deadline = "10s"
+placement = ["onnxruntime@cpu"]
+
+[[strategies]]
+name = "tcn"
+model = "tcn"
+params = {{ min_probability = 0.45 }}
+valid_for = "10m"
+[[strategies]]
+name = "confirmed"
+rule = "macd_cross"
+on = "1s"
+params = {{ fast = 2, slow = 4, signal = 2 }}
+confirm = "tcn"
+confirm_min = 0.35
+valid_for = "10m"
+[[strategies]]
+name = "rule"
+rule = "macd_cross"
+on = "1s"
+params = {{ fast = 2, slow = 4, signal = 2 }}
+valid_for = "10m"
+"""
+
+
+class ScoringRig(Rig):
+    """Counts the signals of models."""
+
+    def scored(self) -> int:
+        rows = self.rows("SELECT COUNT(*) FROM signals WHERE strategy != 'rule'")
+        return int(rows[0][0]) if rows else 0
+
+
+def live_twice(rig: ScoringRig) -> None:
+    """Run an engine until its model has something to say, kill it, and let it go on."""
+    engine, gateway = rig.start("engine"), rig.start("gateway")
+    eventually(lambda: rig.events("engine_live"), "live")
+    time.sleep(FILL_S)
+    eventually(lambda: rig.scored() > 5, "signals of the model")
+    engine.kill()
+    engine.wait()
+    engine = rig.start("engine")
+    eventually(lambda: len(rig.events("engine_live")) > 1, "live after a kill")
+    time.sleep(8.0)
+    rig.stop(engine)
+    rig.stop(gateway)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_recorded_live_session_with_models_is_clean(tmp_path: Path) -> None:
+    with ScoringRig(tmp_path, CONFIG) as rig:
+        live_twice(rig)
+        told = rig.ask("diff", "recordings", "-c", str(rig.file), "--json")
+        assert told.returncode == 0, told.stdout[-3_000:] + told.stderr
+        report = json.loads(told.stdout)
+        text = rig.ask("diff", "recordings", "journal.db", "-c", str(rig.file))
+        session = sorted((tmp_path / "recordings").iterdir())[-1]
+        newest = rig.ask("diff", str(session), "-c", str(rig.file), "--json")
+        spool = next((tmp_path / "spool").iterdir())
+        log = rig.ask("diff", str(spool), "-c", str(rig.file), "--json")
+        signals, scored = rig.signals(), rig.scored()
+    counts = report["counts"]
+    print(f"\nFIGURE diff of a live session with a model: {report['records']} records, {counts}")  # noqa: T201 - the figure
+    assert report["clean"]
+    assert report["sessions"] == 2
+    assert counts["signals"] + counts.get("at_threshold", 0) >= signals
+    assert scored > 5
+    assert counts["checkpoints"] > 5
+    assert counts["sealed_bytes"] > 1_000_000
+    assert text.returncode == 0
+    assert "clean: the replay decides as live did" in text.stdout
+    assert newest.returncode == 0, newest.stdout[-3_000:]
+    assert 0 < json.loads(newest.stdout)["counts"]["signals"] < counts["signals"]
+    assert log.returncode == 0, log.stdout[-3_000:]
