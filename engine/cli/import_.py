@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from engine.cli.common import need
+
 if TYPE_CHECKING:
     from feeds.importers.report import ImportReport
 
-_KINDS: Final = ("binance-raw", "us-equity-tick", "fx-quote", "cffex-tick", "tushare-daily", "csv")
+_KINDS: Final = (
+    "binance-raw", "us-equity-tick", "fx-quote", "cffex-tick", "tushare-daily", "csv", "dbn",
+    "event-array",
+)  # fmt: skip
 
 _OF_BOOKS: Final = {
     "in_books": "rows in books",
@@ -20,15 +25,18 @@ _OF_BOOKS: Final = {
 
 _HELP: Final = """Import recorded market data into a tick log.
 
-Every row is kept as one record or refused by a reason, and both are counted: rows = ticks + bars +
-raw + refused. The rules of each kind are in docs/importing.md.
+Every row is kept as one record, put into an order book or refused by a reason, and all are counted.
+The rules of each kind are in docs/importing.md.
 
 [bold]Kinds[/bold]: binance-raw (WebSocket captures), us-equity-tick (quote and trade zips),
-fx-quote, cffex-tick (snapshots as CSV), tushare-daily (CSV or Parquet), csv (any columns).
+fx-quote, cffex-tick (snapshots as CSV), tushare-daily (CSV or Parquet), csv (any columns), dbn
+(Databento), event-array (hftbacktest's .npz).
 
 [bold]Examples[/bold]:
 
 heqis import us-equity-tick aig_20131007_quote.zip aig_20131007_trade.zip -o aig.hql
+
+heqis import binance-raw usdm_btcusdt_20240808.gz --depth 10 -o btc.hql
 
 heqis import csv rm705.csv --as snapshots --symbol RM705.CZCE --timezone Asia/Shanghai
 --time-format '%Y%m%d %H:%M:%S.%f' --columns 'time=date+time,price=lastPrice' -o rm.hql
@@ -87,6 +95,8 @@ def import_command(
         depth=_depth(depth),
     )
     chosen = ImportKind(_one_of("KIND", kind, _KINDS))
+    if chosen is ImportKind.DBN:
+        need("databento_dbn", "lab")
     with _progress(files) as meter:
         report = import_files(chosen, tuple(files), output, options, meter)
     if as_json:

@@ -5,16 +5,18 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from engine.core.records import RECORD_DTYPES, Schema
+from engine.core.records import RECORD_DTYPES, Schema, TickFlag
 
 DEPTH_SCHEMAS: Final = {5: Schema.DEPTH5, 10: Schema.DEPTH10}
 """The schema of a depth frame by its number of levels."""
+Top = npt.NDArray[np.float64]
+"""Shape (4, L), as ``LevelBook.top``."""
 DepthRecords = npt.NDArray[np.void]
 """A structured array of DEPTH5 or DEPTH10, shape (N,)."""
 
 
 def depth_record(
-    top: npt.NDArray[np.float64],
+    top: Top,
     *,
     used: int,
     instrument: int,
@@ -43,6 +45,16 @@ def depth_record(
     row["levels"] = used
     row["bid"], row["ask"], row["bid_size"], row["ask_size"] = top
     return row
+
+
+def top_flags(top: Top) -> int:
+    """Return the TickFlags that the best levels of a top call for."""
+    bid, ask = top[0, 0], top[1, 0]
+    if np.isnan(bid) or np.isnan(ask):
+        return 0 if np.isnan(bid) and np.isnan(ask) else TickFlag.ONE_SIDED
+    if bid < ask:
+        return 0
+    return TickFlag.CROSSED if bid > ask else TickFlag.LOCKED
 
 
 def schema_of(records: DepthRecords) -> Schema:

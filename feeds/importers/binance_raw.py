@@ -31,11 +31,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import numpy as np
-
 from engine.core.errors import InputFileError
-from engine.core.records import TICK, Board, TickFlag, TickKind, instrument_row
-from feeds.books.depth_records import DepthRecords
+from engine.core.records import Board, TickFlag, TickKind, instrument_row
 from feeds.books.level_book import Best
 from feeds.importers.binance_depth import DepthBooks, first_price
 from feeds.importers.binance_frames import (
@@ -50,11 +47,10 @@ from feeds.importers.binance_frames import (
     parse_payload,
 )
 from feeds.importers.intake import LogIntake
-from feeds.importers.merging import Batch
+from feeds.importers.interleave import Interleaver, RawLine, TickFields
 from feeds.importers.options import ImportOptions
 from feeds.importers.reading import ByteMeter, read_blocks
 
-LINES_AT_ONCE: Final = 16_384
 _GUESS_LINES: Final = 500
 _NAN: Final = float("nan")
 
@@ -66,17 +62,6 @@ class _Line(NamedTuple):
     place: int
     text: bytes
     payload: bytes
-
-
-class _Raw(NamedTuple):
-    before: int
-    line: _Line
-    known: bool
-
-
-class _Depth(NamedTuple):
-    before: int
-    records: DepthRecords
 
 
 def import_binance_raw(
@@ -126,7 +111,7 @@ def _lines(path: Path, rank: int, intake: LogIntake, meter: ByteMeter) -> Iterat
 
 
 class Converter:
-    """Turns lines in order into ticks and raw frames, some thousand lines at a time.
+    """Turns lines in order into ticks, raw frames and depth records.
 
     Args:
         intake: Where they go.
@@ -136,14 +121,11 @@ class Converter:
 
     def __init__(self, intake: LogIntake, venues: list[str], depth: int = 0) -> None:
         self._intake = intake
+        self._out = Interleaver(intake)
         self._venues = venues
         self._numbers: dict[tuple[int, str], int] = {}
         self._streams: dict[int, str] = {}
         self._highest: dict[tuple[int, str], int] = {}
-        self._ticks: list[tuple[float, ...]] = []
-        self._rows: list[int] = []
-        self._places: list[int] = []
-        self._between: list[_Raw | _Depth] = []
         self._books = DepthBooks(depth) if depth else None
 
     def add(self, line: _Line) -> None:
@@ -159,30 +141,10 @@ class Converter:
             self._trade(line, found)
         else:
             self._quote(line, found)
-        if len(self._ticks) + len(self._between) >= LINES_AT_ONCE:
-            self.flush()
 
     def flush(self) -> None:
-        """Clean and write what was taken, in order."""
-        ticks = np.array(self._ticks, TICK)
-        ticks["turnover"] = ticks["price"] * ticks["size"]
-        ticks["turnover"][ticks["kind"] != TickKind.TRADE] = 0.0
-        batch = Batch(ticks, np.array(self._rows, np.int64), np.array(self._places, np.int32))
-        kept, good = self._intake.screen(batch)
-        kept_before = np.concatenate(([0], np.cumsum(good)))
-        done = 0
-        for item in self._between:
-            upto = int(kept_before[item.before])
-            self._intake.write_screened(kept, done, upto)
-            done = upto
-            if isinstance(item, _Depth):
-                self._intake.depth(item.records)
-            else:
-                line = item.line
-                self._intake.raw(line.text, line.ts_recv, line.place, line.row, known=item.known)
-        self._intake.write_screened(kept, done, len(kept.ticks))
-        for held in (self._ticks, self._rows, self._places, self._between):
-            held.clear()
+        """Write what was taken."""
+        self._out.flush()
 
     def count_books(self) -> None:
         """Tell the report what the books have seen."""
@@ -190,7 +152,7 @@ class Converter:
             self._intake.report.books.update(self._books.totals())
 
     def _keep(self, line: _Line, *, known: bool) -> None:
-        self._between.append(_Raw(len(self._ticks), line, known))
+        self._out.between(RawLine(line.text, line.ts_recv, line.place, line.row, known))
 
     def _depth(self, line: _Line, frame: DepthFrame) -> None:
         self._keep(line, known=True)
@@ -200,17 +162,13 @@ class Converter:
         if number is None:
             self._books.counts["without_symbol"] += 1
         else:
-            self._put_depth(self._books.on_frame(number, frame, line.ts_recv))
+            self._out.between(self._books.on_frame(number, frame, line.ts_recv))
 
     def _depth_number(self, rank: int, frame: DepthFrame) -> int | None:
         if frame.symbol:
             return self._number(rank, frame.symbol, first_price(frame.data))
         of_file = [number for (of, _), number in self._numbers.items() if of == rank]
         return of_file[0] if len(of_file) == 1 else None
-
-    def _put_depth(self, records: DepthRecords | None) -> None:
-        if records is not None:
-            self._between.append(_Depth(len(self._ticks), records))
 
     def _trade(self, line: _Line, trade: Trade) -> None:
         number = self._number(line.rank, trade.symbol, trade.price_text)
@@ -232,12 +190,10 @@ class Converter:
         self._take(line, (*times, _NAN, 0.0, 0.0, *book, number, TickKind.QUOTE, 0, flags))
         if self._books is not None:
             best = Best(quote.bid or _NAN, quote.ask or _NAN, quote.bid_size, quote.ask_size)
-            self._put_depth(self._books.on_ticker(number, quote.id, best, line.ts_recv))
+            self._out.between(self._books.on_ticker(number, quote.id, best, line.ts_recv))
 
-    def _take(self, line: _Line, tick: tuple[float, ...]) -> None:
-        self._ticks.append(tick)
-        self._rows.append(line.row)
-        self._places.append(line.place)
+    def _take(self, line: _Line, tick: TickFields) -> None:
+        self._out.tick(tick, line.place, line.row)
 
     def _repeated(self, number: int, stream: str, venue_id: int) -> int:
         highest = self._highest.get((number, stream))

@@ -24,6 +24,8 @@ class ImportKind(StrEnum):
     CFFEX_TICK = "cffex-tick"
     TUSHARE_DAILY = "tushare-daily"
     CSV = "csv"
+    DBN = "dbn"
+    EVENT_ARRAY = "event-array"
 
 
 _IMPORTERS: Final[dict[ImportKind, tuple[str, str]]] = {
@@ -33,6 +35,8 @@ _IMPORTERS: Final[dict[ImportKind, tuple[str, str]]] = {
     ImportKind.CFFEX_TICK: ("cffex_tick", "import_cffex_ticks"),
     ImportKind.TUSHARE_DAILY: ("tushare_daily", "import_tushare_daily"),
     ImportKind.CSV: ("csv_columns", "import_csv"),
+    ImportKind.DBN: ("dbn", "import_dbn"),
+    ImportKind.EVENT_ARRAY: ("event_array", "import_event_arrays"),
 }
 
 

@@ -50,7 +50,8 @@ def test_the_table_names_refused_rows(table: Path, tmp_path: Path) -> None:
 def test_what_the_user_can_mend_is_told_without_a_traceback(table: Path, tmp_path: Path) -> None:
     log = tmp_path / "x.hql"
     cases = [
-        (("import", "dbn", table, "-o", log), "it is one of binance-raw"),
+        (("import", "pcap", table, "-o", log), "it is one of binance-raw"),
+        (("import", "csv", table, "-o", log, "--depth", "7"), "it is one of 0, 5, 10"),
         (("import", "csv", tmp_path / "no.csv", "--symbol", "A.X", "-o", log), "no such file"),
         (("import", "csv", table, "-o", log, "--as", "books"), "it is one of trades"),
         (("import", "csv", table, "-o", log, "--bar-length", "long"), "is not a duration"),
