@@ -184,11 +184,11 @@ def _print(chosen: "Selection", days: "TradingDays", rules: "SelectionRules", ou
 
     console = Console()
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for heading in ("fold", "validated", "to", "tested", "to", "chosen", rules.objective,
-                    "return", "trades"):  # fmt: skip
+    for heading in ("fold", "tested from", "to", "chosen", rules.objective, "return", "trades"):
         table.add_column(heading, overflow="fold")
     for outcome in chosen.folds:
-        table.add_row(*(str(value) for value in fold_row(chosen, outcome, days.days)))
+        number, _, _, *rest = map(str, fold_row(chosen, outcome, days.days))
+        table.add_row(number, *rest)
     console.print(table)
     metrics = measure(
         chosen.tested, chosen.trial_sharpes(), rules.days_per_year, rules.other_trials
