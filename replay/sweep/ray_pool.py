@@ -17,6 +17,41 @@ LOCAL: Final = "local"
 _TRIES: Final = 2
 
 
+class Cluster:
+    """A connection to a cluster, one a process.
+
+    Args:
+        address: ``auto``, ``HOST:PORT``, ``ray://HOST:PORT``, or ``local``.
+        size: Workers wanted; None for as many as it has processors.
+
+    Attributes:
+        size: How many there will be.
+
+    Raises:
+        ConfigError: no cluster answers at the address.
+    """
+
+    def __init__(self, address: str, size: int | None = None) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        import ray
+
+        self.ray: Any = ray
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        if address == LOCAL:
+            options |= {"num_cpus": size, "include_dashboard": False}
+        try:
+            ray.init(address=address, **options)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            told = str(error).strip().partition("\n")[0]
+            fix = f"no cluster answers there: {told}; `{LOCAL}` starts one on this machine"
+            raise ConfigError("command line", "--ray", address, fix) from None
+        self.size = size or max(1, int(self.ray.cluster_resources().get("CPU", 1)))
+
+    def close(self) -> None:
+        """Let go of it; one that was started here ends."""
+        self.ray.shutdown()
+
+
 class RayPool:
     """Workers of a cluster, one a processor.
 
@@ -26,30 +61,21 @@ class RayPool:
     Args:
         task: What to run.
         recording: What it plays, loaded.
-        address: Of the cluster: ``auto``, ``HOST:PORT``, ``ray://HOST:PORT``, or ``local``.
-        size: How many workers; None for as many as the cluster has processors.
-
-    Raises:
-        ConfigError: there is no cluster at the address.
+        cluster: Where; is closed by whoever made it.
+        size: How many workers.
     """
 
-    def __init__(self, task: Task, recording: Any, address: str, size: int | None = None) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        import ray
-
-        self._ray: Any = ray
-        self._lost = ray.exceptions.RayActorError
-        self._failed = ray.exceptions.RayTaskError
-        self._connect(address, size)
-        self.size = size or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+    def __init__(self, task: Task, recording: Any, cluster: Cluster, size: int) -> None:
+        self.size = size
+        self._ray = cluster.ray
         self._queue: deque[Wanted] = deque()
         self._under_way: dict[Any, tuple[int, Wanted]] = {}
         self._tries: dict[int, int] = {}
         self._deaths = 0
         self._bench = self._ray.remote(num_cpus=1)(Bench)
-        self._given = ray.put(task), ray.put(recording)
-        self._actors = [self._bench.remote(*self._given) for _ in range(self.size)]
-        self._idle = deque(range(self.size))
+        self._given = self._ray.put(task), self._ray.put(recording)
+        self._actors = [self._bench.remote(*self._given) for _ in range(size)]
+        self._idle = deque(range(size))
 
     def submit(self, wanted: Wanted) -> None:
         """Queue a trial, or give it to a worker that has nothing to do."""
@@ -71,20 +97,9 @@ class RayPool:
         return outcomes
 
     def close(self) -> None:
-        """Let go of the cluster; one that was started here ends."""
-        self._ray.shutdown()
-
-    def _connect(self, address: str, size: int | None) -> None:
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        if address == LOCAL:
-            self._ray.init(address=LOCAL, num_cpus=size, include_dashboard=False, **quiet)
-            return
-        try:
-            self._ray.init(address=address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            told = str(error).strip().partition("\n")[0]
-            fix = f"no cluster answers there: {told}; `{LOCAL}` starts one on this machine"
-            raise ConfigError("command line", "--ray", address, fix) from None
+        """End the workers; what they were at is lost."""
+        for actor in self._actors:
+            self._ray.kill(actor)
 
     def _feed(self) -> None:
         while self._queue and self._idle:
@@ -94,7 +109,9 @@ class RayPool:
     def _hear(self, answer: Any, at: int, wanted: Wanted) -> list[Outcome]:
         try:
             outcome: Outcome = self._ray.get(answer)
-        except (self._lost, self._failed) as error:
+        except (
+            self._ray.exceptions.RayActorError, self._ray.exceptions.RayTaskError
+        ) as error:  # fmt: skip
             return self._replace(at, wanted, error)
         self._deaths = 0
         self._idle.append(at)
