@@ -166,7 +166,7 @@ def styled(figure: Any, height_px: int, **layout: Any) -> Any:
         legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
     )  # fmt: skip
     figure.update_xaxes(**axis)
-    figure.update_yaxes(**axis)
+    figure.update_yaxes(automargin=True, title_standoff=8, **axis)
     figure.update_layout(**layout)
     return figure
 
