@@ -28,11 +28,18 @@ from engine.core.records import (
 )
 from feeds.burst import BurstDecoder
 from feeds.codec import decode_frame
-from feeds.log_index import SCHEMA
+from feeds.log_index import COUNT, SCHEMA
 from feeds.log_reader import LogReader
 from feeds.log_writer import LogWriter
 
-__all__ = ["MergedPart", "merge_logs", "merged_instruments", "merged_records", "merged_ticks"]
+__all__ = [
+    "MergedPart",
+    "left_out",
+    "merge_logs",
+    "merged_instruments",
+    "merged_records",
+    "merged_ticks",
+]
 
 _MERGED_GATEWAY: Final = 1
 
@@ -128,6 +135,18 @@ def merge_logs(paths: Sequence[str | Path], out: str | Path, *, overwrite: bool 
         out, table, gateway=_MERGED_GATEWAY, epoch=epochs[0] if epochs else 0, overwrite=overwrite
     ) as writer:
         return sum(_write(writer, part) for part in merged_records(readers))
+
+
+def left_out(paths: Sequence[str | Path]) -> dict[str, int]:
+    """Return what of some logs a merge leaves out: records by schema, of RAW the frames."""
+    counted = dict.fromkeys(("BAR", "DEPTH5", "DEPTH10", "RAW"), 0)
+    for path in paths:
+        with LogReader(path) as reader:
+            frames = reader.frames
+        for name in counted:
+            rows = frames[frames[:, SCHEMA] == Schema[name]]
+            counted[name] += len(rows) if name == "RAW" else int(rows[:, COUNT].sum())
+    return {name: count for name, count in counted.items() if count}
 
 
 def _write(writer: LogWriter, part: MergedPart) -> int:

@@ -1,6 +1,6 @@
 """Recordings into bursts: what the live engine's decoder would have made of the same frames."""
 
-from collections import Counter
+from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from engine.core.errors import InputFileError
 from engine.core.records import Instruments, Schema, TickKind, id_bound
-from feeds.burst import ORIGIN, BurstDecoder
+from feeds.burst import ORIGIN, BurstDecoder, Counter
 from feeds.codec import decode_frame
 from feeds.log_index import COUNT, SCHEMA
 from feeds.log_merge import merged_instruments, merged_records
@@ -68,6 +68,10 @@ class LogBursts:
         """Return what was refused in the log, by reason."""
         return _faults([self.reader], [self.decoder])
 
+    def depth_records(self) -> int:
+        """Return how many depth records were passed over so far."""
+        return int(self.decoder.counters[Counter.DEPTH_RECORDS])
+
 
 class MergedBursts:
     """Several logs in time order, numbered as the merged log would be.
@@ -108,13 +112,18 @@ class MergedBursts:
         """Return what was refused in the logs, by reason."""
         return _faults(self._readers, self._decoders)
 
+    def depth_records(self) -> int:
+        """Return how many depth records were passed over so far."""
+        counters = (decoder.counters for decoder in self._decoders)
+        return sum(int(one[Counter.DEPTH_RECORDS]) for one in counters)
+
 
 def _faults(readers: Sequence[LogReader], decoders: Sequence[BurstDecoder]) -> dict[str, int]:
     """Add up what decoders refused, and what readers stepped over before it came to one.
 
     ``frame_damaged``: stretches in which no frame was found; ``torn_bytes``: of cut tails.
     """
-    counted: Counter[str] = Counter()
+    counted: Tally[str] = Tally()
     for decoder in decoders:
         by_name = decoder.count_by_name().items()
         counted.update({name: n for name, n in by_name if name.startswith(FAULT_PREFIXES)})

@@ -57,6 +57,7 @@ class Options:
 class Result:
     """What came of a replay; ``as_dict`` is what ``--json`` prints.
 
+    ``depth_records`` were passed over: no indicator or rule reads them.
     Latencies are true times, on whatever clock the replay judges. A model's stage ``inference`` is
     how long its runs took, which the virtual clock does not see.
     """
@@ -64,6 +65,7 @@ class Result:
     ticks: int
     heartbeats: int
     bar_records: int
+    depth_records: int
     bars: int
     bars_by_spec: dict[str, int]
     signals: int
@@ -222,6 +224,7 @@ class _Player:
             ticks=self.done - self.heartbeats - self.gap_rows - self.bar_records,
             heartbeats=self.heartbeats,
             bar_records=self.bar_records,
+            depth_records=self.bursts.depth_records(),
             bars=sum(bars.values()),
             bars_by_spec=bars,
             signals=collector.signals,

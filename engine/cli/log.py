@@ -112,15 +112,20 @@ def merge(
 ) -> None:
     """Merge logs by receive time into one; ticks of the same time in the order of the arguments.
 
+    Bars, depth records and raw frames are left out, and counted.
+
     Example: heqis log merge btc.hql eth.hql -o both.hql
     """
-    from feeds.log_merge import merge_logs
+    from feeds.log_merge import left_out, merge_logs
 
     count = merge_logs(logs, output, overwrite=overwrite)
+    left = left_out(logs)
     if as_json:
-        _echo_json({"output": str(output), "logs": len(logs), "ticks": count})
+        _echo_json({"output": str(output), "logs": len(logs), "ticks": count, "left_out": left})
     else:
         typer.echo(f"{count:,} ticks of {len(logs)} logs in {output}")
+        if left:
+            typer.echo(f"left out: {_as_text('left_out', left)}")
 
 
 def _selected(

@@ -121,6 +121,7 @@ def _print(result: "Result") -> None:
     console.print(f"{result.ticks:,} ticks in {result.wall_s:.3f} s ({rate})")
     rows = {
         "bar records": result.bar_records,
+        "depth records passed over": result.depth_records,
         "heartbeats": result.heartbeats,
         "gaps": result.gaps,
         "missing": result.missing,

@@ -91,7 +91,7 @@ def test_merge_writes_one_log(log: Path, tmp_path: Path) -> None:
     )
     out = tmp_path / "out.hql"
     fields = json.loads(run("merge", log, other, "-o", out, "--json").stdout)
-    assert fields == {"output": str(out), "logs": 2, "ticks": 150}
+    assert fields == {"output": str(out), "logs": 2, "ticks": 150, "left_out": {}}
     assert "150 ticks of 2 logs" in run("merge", log, other, "-o", out, "--overwrite").stdout
     assert run("verify", out).exit_code == 0
 
