@@ -1,6 +1,6 @@
 """What a trial plays: a backtest over prepared data, measured."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Final
 
 from engine.composition import Blueprint
@@ -31,6 +31,19 @@ def play_backtest(prepared: Prepared, blueprint: Blueprint) -> Played:
         returns=tuple(daily_returns(result).tolist()),
         digest=digest_of(result.fills.tobytes(), result.equity.tobytes()),
     )
+
+
+def warm_backtest(prepared: Prepared, blueprint: Blueprint) -> None:
+    """Have everything compiled that a trial needs, by a backtest of a record of each kind.
+
+    Workers find it on disk then, and none compiles what another is compiling.
+    """
+    first = {segment.schema: segment for segment in reversed(prepared.segments)}
+    few = tuple(
+        replace(segment, records=segment.records[:1], origins=segment.origins[:1])
+        for segment in first.values()
+    )
+    backtest(replace(prepared, segments=few), blueprint)
 
 
 def objective_of(metric: str) -> Objective:

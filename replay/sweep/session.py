@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from engine.composition import resolve
 from engine.config import Config
 from engine.core.errors import ConfigError
 from feeds.log_reader import LogReader
 from replay.backtest.prepared import Prepared
 from replay.sweep.dimension import parse_dimension
 from replay.sweep.ledger import WINDOW, open_ledger
-from replay.sweep.played import objective_of, play_backtest
+from replay.sweep.played import objective_of, play_backtest, warm_backtest
 from replay.sweep.pools import InlinePool, Pool, ProcessPool
 from replay.sweep.ray_pool import Cluster, RayPool
 from replay.sweep.sampling import Asker, SamplerName, distributions
@@ -126,11 +127,13 @@ class Session:
         if not self.missing:
             return self.verdict()
         if self._prepared is None:
-            self.load()
+            self._prepared = Prepared.load(self._logs)
         options = self._options
         asker = Asker(self.space, options.sampler, options.seed, maximise=self.objective.maximise)
         pool = self._pool(Task(self.space, play_backtest), self._prepared)
         try:
+            if pool.size > 1:
+                warm_backtest(self._prepared, resolve(self.space.config_at({}), share=False))
             run_sweep(
                 asker, self.ledger, pool, self.objective,
                 trials=self.trials, window=self.ledger.about[WINDOW], progress=progress,
@@ -147,7 +150,7 @@ class Session:
         """Let go of the storage, and of a cluster."""
         self._open.close()
 
-    def _pool(self, task: Task, prepared: Prepared | None) -> Pool:
+    def _pool(self, task: Task, prepared: Prepared) -> Pool:
         jobs = min(self._jobs, self.missing)
         if self._cluster is not None:
             return RayPool(task, prepared, self._cluster, jobs)
