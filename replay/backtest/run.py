@@ -20,6 +20,15 @@ from replay.backtest.simulator import Simulator
 
 _STEP: Final = 1 << 16
 _SIDES: Final = {"BUY": 1, "SELL": -1}
+_NOTES: Final = {
+    "ex_rights": "ex_right_days",
+    "no_reference_days": "days_without_reference",
+    "odd_references": "references_above_the_last_close",
+    "own_orders": "own_orders",
+    "own_filled": "own_orders_filled",
+    "own_unfilled": "own_orders_unfilled",
+}
+"""What the simulator counts, as results name it."""
 
 Progress = Callable[[int], None]
 
@@ -147,7 +156,6 @@ class _Backtest:
         self.orders.strategies = {name: number for number, name in enumerate(self.names)}
         symbols = [row["symbol"].decode() for row in prepared.instruments]
         self.orders.symbols = {symbol: number for number, symbol in enumerate(symbols)}
-        self.symbols = tuple(symbols)
         self.simulator = Simulator(prepared, config, blueprint.rulebook, len(self.names), span)
 
     def run(self, progress: Progress | None) -> BacktestResult:
@@ -176,29 +184,49 @@ class _Backtest:
                 progress(done + stop)
 
     def _result(self, wall_s: float) -> BacktestResult:
-        world = self.simulator.world
-        account = world.account[0]
-        notes = {
-            "ex_right_days": int(account["ex_rights"]),
-            "days_without_reference": int(account["no_reference_days"]),
-            "references_above_the_last_close": int(account["odd_references"]),
-            "own_orders": int(account["own_orders"]),
-            "own_orders_filled": int(account["own_filled"]),
-            "own_orders_unfilled": int(account["own_unfilled"]),
-        }
-        return BacktestResult(
-            cash=self.cash,
-            fills=world.fills[: account["fills"]].copy(),
-            trades=world.trades[: account["trades"]].copy(),
-            equity=_dated(world.equity[: account["days"]]),
-            symbols=self.symbols,
-            strategies=self.names,
-            records=self.prepared.records,
-            signals=self.orders.signals,
-            unfilled=self.simulator.unfilled,
-            refusals=dict(sorted(self.orders.refusals.items())),
-            wall_s=wall_s,
-            filled=int(account["filled"]),
-            notes={name: count for name, count in notes.items() if count},
-            bad_input=self.prepared.bad_input,
-        )
+        return make_result(
+            self.simulator, self.prepared, self.cash, self.names, self.orders.signals,
+            refusals=self.orders.refusals, wall_s=wall_s,
+        )  # fmt: skip
+
+
+def make_result(
+    simulator: Simulator,
+    prepared: Prepared,
+    cash: float,
+    strategies: tuple[str, ...],
+    signals: int,
+    *,
+    refusals: Mapping[str, int] | None = None,
+    wall_s: float = 0.0,
+) -> BacktestResult:
+    """Take what a finished simulator has made.
+
+    Args:
+        simulator: Finished.
+        prepared: What it went over.
+        cash: What the account began with.
+        strategies: Names by number.
+        signals: Orders it was given.
+        refusals: Candidates that never became orders, by reason.
+        wall_s: Time taken.
+    """
+    world = simulator.world
+    account = world.account[0]
+    notes = {name: int(account[field]) for field, name in _NOTES.items() if account[field]}
+    return BacktestResult(
+        cash=cash,
+        fills=world.fills[: account["fills"]].copy(),
+        trades=world.trades[: account["trades"]].copy(),
+        equity=_dated(world.equity[: account["days"]]),
+        symbols=tuple(row["symbol"].decode() for row in prepared.instruments),
+        strategies=strategies,
+        records=prepared.records,
+        signals=signals,
+        unfilled=simulator.unfilled,
+        refusals=dict(sorted((refusals or {}).items())),
+        wall_s=wall_s,
+        filled=int(account["filled"]),
+        notes=notes,
+        bad_input=prepared.bad_input,
+    )

@@ -12,6 +12,7 @@ _DAY_NS = 86_400 * 10**9
 _MEMORY = 0.1
 """Weight of the newest day in the averages that the impact model goes by."""
 _EXPIRED = int(Why.EXPIRED)
+_NO_TRADING = int(Why.NO_TRADING)
 _OPEN_AT_END = int(Why.OPEN_AT_END)
 
 
@@ -230,7 +231,8 @@ def finish_nb(w):
         for s in range(w.slots.shape[0]):
             slot = w.slots[s, i]
             if slot["side"] != 0:
-                give_up_nb(w, i, s, _OPEN_AT_END)
+                tried = slot["why"] != _NO_TRADING
+                give_up_nb(w, i, s, slot["why"] if tried else _OPEN_AT_END)
             if slot["quantity"] != 0.0:
                 close_trade_nb(w, i, s, a["ts"], m["last"], 1)
     if a["day"] >= 0:

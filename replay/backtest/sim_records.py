@@ -44,13 +44,13 @@ class Why(IntEnum):
     """A signal for a side that is held already."""
     NOTHING_TO_SELL = 19
     ALREADY_ORDERED = 20
-    """An order for that side is waiting already."""
+    """An order for that side is on its way already."""
     REPLACED = 21
-    """A signal for the other side came first."""
+    """A newer signal came first."""
     EXPIRED = 22
     """It waited for longer than an order may."""
     OPEN_AT_END = 23
-    """It still waited when the data ended."""
+    """It had not met the market when the data ended."""
     OUTSIDE_SPAN = 24
     """Its signal came outside the span that is traded."""
 
@@ -150,7 +150,7 @@ MARKET: Final = np.dtype(
     align=True,
 )
 """One instrument as the last record left it. ``days``: trading days seen; ``listed_late``: its
-first day was not the market's first. ``held``: slots with a position; ``waiting``: with an order."""
+first day was not the market's first. ``held``, ``waiting``: slots with a position, an order."""
 
 SLOT: Final = np.dtype(
     [

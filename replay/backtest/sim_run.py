@@ -83,7 +83,7 @@ def _take_order_nb(w, o):
     if not st["start_ns"] <= o["ts"] < st["stop_ns"]:
         w.unfilled[_OUTSIDE] += 1
         return
-    if slot["side"] == side:
+    if slot["side"] == side and slot["live_day"] < 0:
         w.unfilled[_ALREADY_ORDERED] += 1
         return
     if slot["side"] != 0:
