@@ -66,6 +66,7 @@ def run(
     """
     import uvloop
 
+    from engine.composition import resolve
     from engine.config import load_config
     from engine.core.settings import parse_duration_ns
     from replay.lab.campaign import Campaign
@@ -99,6 +100,7 @@ def run(
         skip_ns=duration_ns("--skip", skip),
         market_times=times == "market",
     )
+    resolve(loaded)
     check_settings(settings, budget_given=budget is not None)
     told = lab_console(stderr=True)
     campaign = Campaign(loaded, settings, lambda text: told.print(text, style="dim"))

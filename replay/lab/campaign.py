@@ -26,6 +26,7 @@ SEARCH_NS: Final = 5_000_000_000
 LEAST_SEARCH_NS: Final = 1_000_000_000
 FEWEST: Final = 100
 """Values that a 99th percentile needs."""
+ENDED_EARLY: Final = 0.9
 WIRE: Final = Stage.WIRE.name.lower()
 LEAST_SHARE: Final = 1 / 1024
 
@@ -78,6 +79,9 @@ class Campaign:
     async def _one(self, session: Session, speed: float, repeat: int, length_ns: int) -> Run:
         self._say(f"speed {speed:g}, run {repeat}: starting an engine")
         outcome = await session.run(speed, length_ns)
+        measured_ns = outcome.measured.seconds * 1e9
+        if measured_ns < ENDED_EARLY * length_ns:
+            self._say(f"  the log ended after {format_ns(measured_ns)} of measuring")
         late_ns = int(outcome.measured.stages[INJECTOR].values_at([99.9])[0])
         late = late_ns > self._settings.lateness_budget_ns
         if late:
@@ -109,7 +113,7 @@ class Campaign:
         recorded_s = max(self._length_ns(1.0) / 1e9, 1e-9)
         first = FIRST_RATE * recorded_s / len(self._window.ticks)
         most = recorded_s * 1e9 / (self._settings.warm_up_ns + LEAST_SEARCH_NS)
-        return Search(min(first, *self._settings.speeds), most, first * LEAST_SHARE)
+        return Search(min([first, *self._settings.speeds]), most, first * LEAST_SHARE)
 
     def _length_ns(self, speed: float) -> int:
         pace = Pace(speed, 0, longest_gap_ns=self._settings.longest_gap_ns)

@@ -52,7 +52,8 @@ GUARD_NS: Final = 30_000_000
 """From the begin of an interval of the engine's latency log to the first tick measured."""
 LEAD_NS: Final = 100_000_000
 FRAME_NS: Final = 40_000
-"""What making a frame takes at most, before the start."""
+"""What making a frame takes at most, before the start; and what each of its ticks adds."""
+TICK_NS: Final = 500
 NS_PER_S: Final = 1_000_000_000
 
 
@@ -146,15 +147,15 @@ class _Run:
             await clients.hear("listening", WORK_S)
             noise = await stack.enter_async_context(self._worker("noise"))
             await noise.hear("measuring", WORK_S)
-            from_ns = self._begin(prepared["frames"])
+            from_ns = self._begin(prepared["frames"], prepared["ticks"])
             await injector.tell({"start_ns": from_ns - self._settings.warm_up_ns})
             told = await self._hear_sent(injector, from_ns, wish["pace"]["length_ns"])
             taken = await self._drained(prepared["ticks"])
+            if not engine.running:
+                raise engine.death()
             status = await read_status(f"ws://127.0.0.1:{self._port}")
             heard = await self._end(clients, "heard")
             await self._end(noise, "measured")
-            if not engine.running:
-                raise engine.death()
         return self._read(from_ns, taken, status, {**told, **heard})
 
     def _wish(self, speed: float, length_ns: int) -> dict[str, Any]:
@@ -223,10 +224,11 @@ class _Run:
             engine.look(time.monotonic_ns())
             await asyncio.sleep(POLL_S)
 
-    def _begin(self, frames: int) -> int:
+    def _begin(self, frames: int, ticks: int) -> int:
         """Return when the measured part begins: with an interval of the engine's latency log."""
         ends = _last_end_ns(self._directory / "stages.hlog")
-        earliest = steady_ns() + LEAD_NS + frames * FRAME_NS + self._settings.warm_up_ns
+        making_ns = frames * FRAME_NS + ticks * TICK_NS
+        earliest = steady_ns() + LEAD_NS + making_ns + self._settings.warm_up_ns
         turns = max(0, -(-(earliest - GUARD_NS - ends) // HLOG_INTERVAL_NS))
         return ends + turns * HLOG_INTERVAL_NS + GUARD_NS
 

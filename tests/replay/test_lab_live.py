@@ -23,36 +23,13 @@ STALL_MS = 200
 TICKS = 8_000
 STALL_AT = 2_500
 """The trade whose callback stands still: in the middle of what is measured."""
-STRATEGY = f'''
-import time
-
-from strategies.python_strategy import Strategy, TradeTick
-
-
-class Stalling(Strategy):
-    """Signals on every trade; on one of them it holds the loop."""
-
-    name = "Stalling"
-    wants_trades = True
-    defaults = {{"stall_ms": 0}}
-    seen = 0
-
-    def on_trade_tick(self, tick: TradeTick) -> None:
-        self.seen += 1
-        if self.seen == {STALL_AT}:
-            time.sleep(self.params["stall_ms"] / 1e3)
-        if self.seen % 2:
-            self.buy(tick.instrument, 1.0, 1.0)
-        else:
-            self.sell(tick.instrument, 1.0, 1.0)
-'''
-CONFIG = """
-plugins = ["stalling.py"]
+CONFIG = f"""
+plugins = ["{ROOT / "tests/bench/stalling.py"}"]
 [[strategies]]
 name = "stalling"
 strategy = "Stalling"
 on = "trade"
-params = { stall_ms = STALL }
+params = {{ stall_ms = STALL, stall_at = {STALL_AT} }}
 [risk.limits]
 max_position = 0
 cool_down = 0
@@ -82,7 +59,6 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config_of(directory: Path, stall_ms: int) -> Path:
-    (directory / "stalling.py").write_text(STRATEGY, encoding="utf-8")
     path = directory / "lab.toml"
     path.write_text(CONFIG.replace("STALL", str(stall_ms)), encoding="utf-8")
     return path
@@ -156,14 +132,39 @@ def test_a_run_whose_injector_was_late_is_void_and_fails(market: Path, tmp_path:
 
 
 @pytest.mark.slow
+def test_the_search_goes_up_to_what_the_log_lasts_for(market: Path, tmp_path: Path) -> None:
+    words = ["latency", "run", str(market), "-c", str(config_of(tmp_path, 0)), "--seconds", "1s"]
+    words += ["--speed", "max-sustainable", "--budget", "20s", "--lateness-budget", "10s"]
+    done = heqis(*words, "--no-html", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3_000:]
+    found = orjson.loads(done.stdout)["max_sustainable"]
+    speeds = [step["speed"] for step in found["steps"]]
+    assert speeds == pytest.approx([20.0, 40.0], rel=0.03), "2,000 ticks/s, then twice that"
+    assert found["best"]["speed"] == speeds[-1]
+    assert found["best"]["measure"] == "end_to_end"
+    assert (found["limited_by"], found["crossed"]) == ("log", None)
+
+
+@pytest.mark.slow
 def test_an_engine_that_cannot_start_says_why(market: Path, tmp_path: Path) -> None:
     config = config_of(tmp_path, 0)
-    config.write_text(config.read_text().replace("[risk.data]", "[risk.market]\nrulebook='x'\n[risk.data]"))  # fmt: skip  # noqa: E501
+    model = f'[[models]]\nname = "tcn"\nbundle = "{ROOT / "models/demo-tcn"}"\non = "1s"\n'
+    model += '[[bars]]\nname = "1s"\ninterval = "1s"\n'
+    config.write_text(f"{config.read_text()}\n{model}[inference]\nwindow_budget_bytes = 65536\n")
     words = ["latency", "run", str(market), "-c", str(config), "--no-html"]
     done = heqis(*words, cwd=tmp_path)
     assert done.returncode == 2
-    assert "engine ended" in done.stderr
-    assert "x" in done.stderr
+    assert "engine ended (2)" in done.stderr
+    assert "inference.window_budget_bytes" in done.stderr
+
+
+def test_a_configuration_that_names_what_is_not_there_is_refused_at_once(
+    market: Path, tmp_path: Path
+) -> None:
+    config = config_of(tmp_path, 0)
+    config.write_text(config.read_text().replace('"Stalling"', '"Stallin"'))
+    with pytest.raises(ConfigError, match="Stallin"):
+        invoke(str(market), "-c", str(config))
 
 
 def invoke(*words: str) -> None:
