@@ -62,6 +62,15 @@ def live_session(tree: dict[str, Any], scene: Scene | None = None) -> HandFeed:
     return feed
 
 
+async def settled(live: Live) -> None:
+    """Send ticks, frame after frame, and wait until no candidate waits for a score."""
+    for _ in range(TICKS // 40):
+        await live.send(40)
+        desk = live.engine.ingest.pipeline.desk
+        assert desk is not None
+        await wait_until(lambda desk=desk: desk.waiting == 0)  # type: ignore[misc] # bound now
+
+
 def rule_tree(tmp_path: Path, **changes: Any) -> dict[str, Any]:
     """Return a configuration of rules only, which signals every few trades."""
     tree = feed_tree(tmp_path, **changes)

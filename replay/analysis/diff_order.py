@@ -41,6 +41,9 @@ class LiveOrder:
             self._keys.setdefault(_place(refusal), (refusal.ts_refused, _NO_SEQ, 0))
         latest, epoch = 0, -1
         for signal in told.signals.values():
+            if signal.late:  # made again in the order of the ticks, by the engine's next life
+                self._keys[_place(signal)] = (signal.ts_recv, signal.epoch, signal.seq)
+                continue
             latest = signal.ts_emit if signal.epoch != epoch else max(latest, signal.ts_emit)
             epoch = signal.epoch
             self._keys[_place(signal)] = (latest, signal.epoch, signal.seq)
@@ -62,15 +65,21 @@ class HeldAnswers:
         self._held: list[Held] = []
         self._took_ns = 0
 
-    def hold(self, place: _Place, pending: Pending, answer: Answer) -> None:
-        """Hold an answer; what live did with it at an unknown time came like the one before."""
+    def hold(self, place: _Place, pending: Pending, answer: Answer) -> bool:
+        """Hold an answer; False if live judged it at once, too.
+
+        One of which nothing is known took as long as the one before.
+        """
         received_ns = pending.candidate.ts_recv
         key = self._order.key_of(place)
         if key is None:
             key = received_ns + self._took_ns, _NO_SEQ, 0
         else:
             self._took_ns = max(0, key[0] - received_ns)
+        if key[0] <= received_ns:
+            return False
         self._held.append(Held(key, answer))
+        return True
 
     def due_before(self, place: _Place, candidate: Candidate) -> list[Answer]:
         """Return, in order, the answers that live judged before another candidate."""

@@ -157,8 +157,8 @@ class TwinDesk(ModelDesk):
     def _hold(self, held: HeldAnswers, pending: Pending, answer: Answer | None) -> Answer | None:
         if answer is None or answer.context is not pending:
             return answer
-        held.hold(self.place_of(pending.candidate, pending.origin), pending, answer)
-        return None
+        place = self.place_of(pending.candidate, pending.origin)
+        return None if held.hold(place, pending, answer) else answer
 
     def read(self, candidate: Candidate, answer: Answer) -> Verdict:
         """Read as ever."""

@@ -203,7 +203,7 @@ class SceneTaker:
             if rule.model >= 0:
                 used += [one for _, one, _ in plan.models[rule.model].columns]
         used += [one for watch, one in plan.watches if watch.name.startswith(f"{self._strategy}/")]
-        for one in dict.fromkeys(used):
+        for one in {one.field: one for one in used}.values():
             self.scene.indicators.append(_indicator(one, state[one.field]))
 
     def _take_score(self, read: Read, number: int) -> None:

@@ -7,8 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from diff_rig import Live, compare, live_session
-from live_cases import wait_until
+from diff_rig import Live, compare, live_session, settled
 from live_models import INLINE, THREADED, model_tree, trade_bundle
 
 from engine.core.models import Score
@@ -16,17 +15,6 @@ from replay.analysis.diff_result import Cause, DiffReport, Kind
 from runtime.scoring import Scorer
 
 pytest.importorskip("onnxruntime", reason="models are run by ONNX Runtime")
-
-TICKS = 1_200
-
-
-async def settled(live: Live) -> None:
-    """Send ticks, frame after frame, and wait until no candidate waits for a score."""
-    for _ in range(TICKS // 40):
-        await live.send(40)
-        desk = live.engine.ingest.pipeline.desk
-        assert desk is not None
-        await wait_until(lambda desk=desk: desk.waiting == 0)  # type: ignore[misc] # bound now
 
 
 def assert_first(report: DiffReport, cause: Cause) -> None:

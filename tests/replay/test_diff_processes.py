@@ -24,12 +24,6 @@ directory = "spool"
 [risk.data]
 max_late = "10m"
 gap_hold = 0
-[risk.limits]
-max_position = 5
-cool_down = "3s"
-max_signals_per_instrument = 0
-max_signals_per_strategy = 0
-max_signals = 0
 [risk.cost]
 check_edge = false
 
@@ -66,6 +60,22 @@ valid_for = "10m"
 """
 
 
+LIMITS = """
+[risk.limits]
+max_position = 5
+cool_down = "3s"
+"""
+"""Whether a signal passes depends on which came before it."""
+NO_LIMITS = """
+[risk.limits]
+max_position = 0
+cool_down = 0
+max_signals_per_instrument = 0
+max_signals_per_strategy = 0
+max_signals = 0
+"""
+
+
 class ScoringRig(Rig):
     """Counts the signals of models."""
 
@@ -74,16 +84,19 @@ class ScoringRig(Rig):
         return int(rows[0][0]) if rows else 0
 
 
-def live_twice(rig: ScoringRig) -> None:
-    """Run an engine until its model has something to say, kill it, and let it go on."""
+def live_twice(rig: ScoringRig, *, kill: bool) -> None:
+    """Run an engine until its model has something to say, end or kill it, and let it go on."""
     engine, gateway = rig.start("engine"), rig.start("gateway")
     eventually(lambda: rig.events("engine_live"), "live")
     time.sleep(FILL_S)
     eventually(lambda: rig.scored() > 5, "signals of the model")
-    engine.kill()
-    engine.wait()
+    if kill:
+        engine.kill()
+        engine.wait()
+    else:
+        rig.stop(engine)
     engine = rig.start("engine")
-    eventually(lambda: len(rig.events("engine_live")) > 1, "live after a kill")
+    eventually(lambda: len(rig.events("engine_live")) > 1, "live again")
     time.sleep(8.0)
     rig.stop(engine)
     rig.stop(gateway)
@@ -91,9 +104,10 @@ def live_twice(rig: ScoringRig) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_recorded_live_session_with_models_is_clean(tmp_path: Path) -> None:
-    with ScoringRig(tmp_path, CONFIG) as rig:
-        live_twice(rig)
+@pytest.mark.parametrize("kill", [False, True], ids=["limits", "killed"])
+def test_a_recorded_live_session_with_models_is_clean(tmp_path: Path, kill: bool) -> None:
+    with ScoringRig(tmp_path, CONFIG + (NO_LIMITS if kill else LIMITS)) as rig:
+        live_twice(rig, kill=kill)
         told = rig.ask("diff", "recordings", "-c", str(rig.file), "--json")
         assert told.returncode == 0, told.stdout[-3_000:] + told.stderr
         report = json.loads(told.stdout)
@@ -102,6 +116,8 @@ def test_a_recorded_live_session_with_models_is_clean(tmp_path: Path) -> None:
         newest = rig.ask("diff", str(session), "-c", str(rig.file), "--json")
         spool = next((tmp_path / "spool").iterdir())
         log = rig.ask("diff", str(spool), "-c", str(rig.file), "--json")
+        ((identity,),) = rig.rows("SELECT id FROM signals WHERE strategy = 'tcn' LIMIT 1")
+        explained = rig.ask("explain", identity[:16], "recordings", "-c", str(rig.file), "--json")
         signals, scored = rig.signals(), rig.scored()
     counts = report["counts"]
     print(f"\nFIGURE diff of a live session with a model: {report['records']} records, {counts}")  # noqa: T201 - the figure
@@ -116,3 +132,7 @@ def test_a_recorded_live_session_with_models_is_clean(tmp_path: Path) -> None:
     assert newest.returncode == 0, newest.stdout[-3_000:]
     assert 0 < json.loads(newest.stdout)["counts"]["signals"] < counts["signals"]
     assert log.returncode == 0, log.stdout[-3_000:]
+    assert explained.returncode == 0, explained.stderr
+    behind = json.loads(explained.stdout)
+    assert behind["made"]
+    assert behind["scene"]["score"]["proposes"] == behind["live"]["side"]
