@@ -16,6 +16,8 @@ from replay.backtest.sharpe import deflated_sharpe, moments, probabilistic_sharp
 
 Floats = npt.NDArray[np.float64]
 DAYS_PER_YEAR: Final = 252.0
+LEAST_DAYS: Final = 20
+"""Fewest trading days, a month, from which a return is projected to a year."""
 _NS_PER_S: Final = 1e9
 _ROUNDING: Final = 1e-12
 
@@ -30,7 +32,7 @@ class AccountMetrics:
         days: Trading days.
         final_equity: Money.
         cumulative_return: Over the whole time.
-        annual_return: Compounded.
+        annual_return: Compounded; NaN for fewer than LEAST_DAYS, which say nothing of a year.
         annual_volatility: Of daily returns, times the square root of days a year.
         sharpe: Annualised, without a risk-free rate.
         sortino: The same over the deviation of losses alone.
@@ -211,7 +213,7 @@ def underwater(returns: Floats) -> Floats:
 def _annual_return(returns: Floats, days_per_year: float) -> float:
     import empyrical
 
-    if not len(returns):
+    if len(returns) < LEAST_DAYS:
         return math.nan
     return float(empyrical.annual_return(returns, annualization=days_per_year))
 

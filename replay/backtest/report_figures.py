@@ -16,7 +16,7 @@ _FEW: Final = 40
 _BARS: Final = 50
 _DAY_S: Final = 86_400
 _MINUTE_S: Final = 60
-_CANDLE_TICKS: Final = 10
+_CANDLE_TICKS: Final = 9
 
 
 def day_dates(yyyymmdd: npt.NDArray[Any]) -> list[str]:
@@ -91,10 +91,15 @@ def candle_plot(result: BacktestResult, symbol: str, candles: Candles) -> Plot:
         x=labels, y=candles.rows["volume"], marker={"color": "#bbbbbb"}, name="volume",
         showlegend=False, row=2, col=1,
     )  # fmt: skip
-    figure.update_xaxes(type="category", nticks=_CANDLE_TICKS, rangeslider={"visible": False})
+    figure.update_xaxes(
+        type="category", nticks=_CANDLE_TICKS, tickangle=0, rangeslider={"visible": False}
+    )
     figure.update_yaxes(title_text="price", row=1, col=1)
     figure.update_yaxes(title_text="volume", row=2, col=1)
-    note = f"Candles of {_told(candles.interval_s)}, times in UTC, prices as recorded."
+    begin = candles.starts_ns()[:1].astype("datetime64[ns]").astype("datetime64[D]")[0]
+    note = (
+        f"Candles of {_told(candles.interval_s)} from {begin} on, times in UTC, prices as recorded."
+    )
     return Plot(f"{symbol}: {len(fills):,} fills", figure, note)
 
 
@@ -122,9 +127,11 @@ def _add_marks(
 
 
 def _labels(candles: Candles) -> list[str]:
-    unit = "D" if candles.interval_s >= _DAY_S else "m" if candles.interval_s >= _MINUTE_S else "s"
+    """Write when each begins; the year is left out where they are shorter than days."""
+    long = candles.interval_s >= _DAY_S
+    unit = "D" if long else "m" if candles.interval_s >= _MINUTE_S else "s"
     starts = candles.starts_ns().astype("datetime64[ns]").astype(f"datetime64[{unit}]")
-    return [str(start).replace("T", " ") for start in starts]
+    return [str(start).replace("T", " ")[0 if long else 5 :] for start in starts]
 
 
 def _told(interval_s: int) -> str:

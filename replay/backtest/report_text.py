@@ -82,8 +82,8 @@ _TRADES: Final[tuple[tuple[str, str, Callable[[float], str]], ...]] = (
     ("mean_holding_s", "holding time", duration),
     ("losing_streak", "losers in a row", count),
     ("turnover_yearly", "turnover a year, \u00d7", number),
-    ("exposure_mean", "mean exposure", percent),
-    ("exposure_max", "highest exposure", percent),
+    ("exposure_mean", "mean exposure at the close", percent),
+    ("exposure_max", "highest exposure at the close", percent),
     ("cost", "fees and taxes", money),
 )
 

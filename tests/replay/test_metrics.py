@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from result_cases import CASH, a_result, a_walk, trade_rows
 
 from replay.backtest.metrics import (
+    LEAST_DAYS,
     account_metrics,
     daily_returns,
     daily_sharpe,
@@ -32,11 +33,21 @@ def test_an_account_counted_by_hand() -> None:
     assert told.cumulative_return == pytest.approx(0.21)
     assert told.max_drawdown == pytest.approx(0.3)
     assert told.drawdown_days == 2
-    assert told.annual_return == pytest.approx(1.21 ** (252 / 4) - 1)
-    assert told.calmar == pytest.approx(told.annual_return / 0.3)
     assert told.exposure_mean == pytest.approx((0 + 0.5 + 1.0 + 0) / 4)
     assert told.exposure_max == pytest.approx(1.0)
     assert told.time_in_market == 0.5
+
+
+def test_a_year_is_projected_from_a_month_on() -> None:
+    """Half of what there was is gone on the tenth of so many days, and made good at the end."""
+    for days, known in ((LEAST_DAYS, True), (LEAST_DAYS - 1, False)):
+        told = account_metrics(a_result([CASH] * 9 + [0.5 * CASH] * (days - 10) + [1.1 * CASH]))
+        if known:
+            assert told.annual_return == pytest.approx(1.1 ** (252 / 20) - 1)
+            assert told.calmar == pytest.approx(told.annual_return / 0.5)
+        else:
+            assert math.isnan(told.annual_return)
+            assert math.isnan(told.calmar)
 
 
 def test_turnover_is_half_of_what_was_traded_in_a_year_over_the_mean_equity() -> None:
@@ -178,10 +189,10 @@ def test_wins_alone_have_an_infinite_ratio() -> None:
 def test_a_ruined_account_stays_ruined() -> None:
     result = a_result([0.5 * CASH, -0.1 * CASH, 0.2 * CASH])
     assert daily_returns(result).tolist() == [-0.5, -1.0, 0.0]
-    account = account_metrics(result)
+    account = account_metrics(a_result([0.5 * CASH, -0.1 * CASH, *[0.2 * CASH] * 20]))
+    assert account.annual_return == -1.0
     assert account.cumulative_return == -1.0
     assert account.max_drawdown == 1.0
-    assert account.annual_return == -1.0
 
 
 def test_all_trials_deflate_the_ratio_and_one_does_not() -> None:

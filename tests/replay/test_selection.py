@@ -127,8 +127,8 @@ def results_of(pnls: Sequence[Sequence[float]]) -> list[BacktestResult]:
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_objective_puts_the_better_first(objective: str) -> None:
-    good = [100.0, -50.0, 300.0, -50.0, 200.0]
-    bad = [-100.0, 50.0, -300.0, -10.0, -200.0]
+    good = [100.0, -50.0, 300.0, -50.0, 200.0] * 4
+    bad = [-100.0, 50.0, -300.0, -10.0, -200.0] * 4
     ranked = rank(results_of([bad, good]), SelectionRules(objective=objective))  # type: ignore[arg-type] # each of them
     assert [one.candidate for one in ranked] == [1, 0]
     assert ranked[0].value > ranked[1].value
