@@ -1,0 +1,97 @@
+"""``heqis backtest``: what it prints, what it writes, and how it refuses."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+from pipeline_cases import market_instruments, market_ticks
+from typer.testing import CliRunner, Result
+
+from engine.cli.main import make_app
+from engine.core.errors import ConfigError, InputFileError
+from feeds.log_writer import LogWriter
+
+CONFIG = """
+[[strategies]]
+name = "macd"
+rule = "macd_cross"
+on = "trade"
+params = { fast = 3, slow = 6 }
+[risk.limits]
+max_position = 0
+cool_down = 0
+[backtest]
+sizing = { by = "shares", amount = 1.0 }
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("backtest")
+    with LogWriter(folder / "market.hql", market_instruments(), epoch=5) as writer:
+        writer.write_ticks(market_ticks(4_000))
+    (folder / "c.toml").write_text(CONFIG, encoding="utf-8")
+    return folder
+
+
+def run(folder: Path, *arguments: object, config: str = "c.toml") -> Result:
+    command = ["backtest", *map(str, arguments), "-c", str(folder / config)]
+    return CliRunner().invoke(make_app(), command, catch_exceptions=False)
+
+
+def test_json_tells_numbers_and_counts_that_add_up(folder: Path) -> None:
+    facts = orjson.loads(run(folder, folder / "market.hql", "--json").stdout)
+    assert facts["records"] == 4_000
+    assert facts["signals"] == facts["filled"] + sum(facts["unfilled"].values()) > 20
+    assert facts["files"] == []
+    assert facts["bad_input"] == {}
+
+
+def test_out_gets_the_report_and_text_says_where(folder: Path, tmp_path: Path) -> None:
+    done = run(folder, folder / "market.hql", "--out", tmp_path / "told")
+    names = {path.name for path in (tmp_path / "told").iterdir()}
+    assert {"report.html", "trades.csv", "trades.parquet", "fills.csv", "equity.csv"} <= names
+    assert "4,000 records in" in done.stdout
+    assert "signals: made" in done.stdout
+    assert "report.html" in done.stdout
+
+
+def test_from_and_to_bound_what_is_traded(folder: Path) -> None:
+    span = ("--from", "2023-11-14T22:13:30", "--to", "2023-11-14T22:13:40")
+    some = orjson.loads(run(folder, folder / "market.hql", "--json", *span).stdout)
+    assert some["filled"] > 0
+    assert some["unfilled"]["OUTSIDE_SPAN"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--from", "yesterday"), "--from: found 'yesterday'; a date or time such as"),
+        (("--from", "2023-11-15", "--to", "2023-11-14"), "--to: found '2023-11-14'; a time after"),
+    ],
+)
+def test_times_that_are_none_are_refused(
+    folder: Path, arguments: tuple[str, ...], told: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        run(folder, folder / "market.hql", *arguments)
+    assert told in str(caught.value)
+
+
+def test_a_log_that_is_not_there_is_refused(folder: Path) -> None:
+    with pytest.raises(InputFileError, match=r"gone\.hql"):
+        run(folder, folder / "gone.hql")
+
+
+def test_settings_that_contradict_each_other_name_the_file_and_the_key(folder: Path) -> None:
+    text = CONFIG.replace("amount = 1.0 }", "amount = 1.0 }\nslippage = { model = 'bps' }")
+    (folder / "odd.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        run(folder, folder / "market.hql", config="odd.toml")
+    assert "odd.toml: backtest.slippage" in str(caught.value)
+    assert "takes an `amount` above 0" in str(caught.value)
+
+
+def test_a_directory_that_cannot_be_written_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="--out"):
+        run(folder, folder / "market.hql", "--out", folder / "c.toml" / "below")
