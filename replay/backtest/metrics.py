@@ -12,7 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.backtest.records import BacktestResult
-from replay.backtest.sharpe import deflated_sharpe, moments, probabilistic_sharpe
+from replay.backtest.sharpe import (
+    deflated_sharpe,
+    least_track_record,
+    moments,
+    probabilistic_sharpe,
+)
 
 Floats = npt.NDArray[np.float64]
 DAYS_PER_YEAR: Final = 252.0
@@ -113,12 +118,15 @@ class SkillMetrics:
         deflated_sharpe: That it is above what luck brings the best of all trials.
         hurdle_sharpe: What luck brings it, annualised.
         trials: How many were made.
+        track_record_days: Days it takes to say with 95 % that the true ratio is above 0; infinite
+            if this one is not.
     """
 
     sharpe_probability: float
     deflated_sharpe: float
     hurdle_sharpe: float
     trials: int
+    track_record_days: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,4 +313,5 @@ def _skill(
         deflated_sharpe=judged.probability,
         hurdle_sharpe=judged.hurdle * math.sqrt(days_per_year),
         trials=judged.trials,
+        track_record_days=least_track_record(alone),
     )

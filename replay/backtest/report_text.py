@@ -31,7 +31,7 @@ def number(value: float) -> str:
 
 def count(value: float) -> str:
     """Write a whole number."""
-    return f"{value:,.0f}"
+    return f"{value:,.0f}" if math.isfinite(value) else _odd(value)
 
 
 def duration(seconds: float) -> str:
@@ -62,6 +62,7 @@ _ACCOUNT: Final[tuple[tuple[str, str, Callable[[float], str]], ...]] = (
     ("annual_volatility", "volatility a year", percent),
     ("sharpe", "Sharpe ratio", number),
     ("sharpe_probability", "probability it is above 0", percent),
+    ("track_record_days", "days it takes to say so", count),
     ("deflated_sharpe", "deflated Sharpe ratio", percent),
     ("trials", "trials it counts", count),
     ("sortino", "Sortino ratio", number),
@@ -82,6 +83,7 @@ _TRADES: Final[tuple[tuple[str, str, Callable[[float], str]], ...]] = (
     ("mean_holding_s", "holding time", duration),
     ("losing_streak", "losers in a row", count),
     ("turnover_yearly", "turnover a year, \u00d7", number),
+    ("time_in_market", "days with a position", percent),
     ("exposure_mean", "mean exposure at the close", percent),
     ("exposure_max", "highest exposure at the close", percent),
     ("cost", "fees and taxes", money),

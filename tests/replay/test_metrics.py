@@ -19,6 +19,7 @@ from replay.backtest.metrics import (
     trade_metrics,
     underwater,
 )
+from replay.backtest.sharpe import moments
 
 pytest.importorskip("empyrical")
 
@@ -209,8 +210,20 @@ def test_all_trials_deflate_the_ratio_and_one_does_not() -> None:
     assert among.sharpe_probability == alone.sharpe_probability
 
 
+def test_so_many_days_are_needed_as_make_the_probability_95_percent() -> None:
+    """As many days of the same moments give 95 % exactly."""
+    result = a_result(a_walk(300, seed=8, drift=0.001))
+    of = moments(daily_returns(result))
+    needed = measure(result).skill.track_record_days
+    error = 1 - of.skewness * of.sharpe + (of.kurtosis - 1) / 4 * of.sharpe**2
+    distance = of.sharpe * math.sqrt(needed - 1) / math.sqrt(error)
+    assert statistics.NormalDist().cdf(distance) == pytest.approx(0.95)
+    losing = a_result(a_walk(300, seed=8, drift=-0.003))
+    assert measure(losing).skill.track_record_days == math.inf
+
+
 def test_all_numbers_go_into_one_table_for_machines() -> None:
     told = measure(a_result(a_walk(30), trade_rows([1.0]))).as_dict()
-    assert len(told) == 17 + 11 + 4
+    assert len(told) == 17 + 11 + 5
     assert told["num_trades"] == 1
     assert told["trials"] == 1
