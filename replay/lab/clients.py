@@ -18,8 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from engine.core.errors import CheckFailedError, HeqisError
 from engine.stream_messages import Subscribe, encode
-from latency.steady import steady_ns
-from replay.lab.talk import fail, listen, say
+from replay.lab.talk import fail, lab_ns, listen, say
 
 MAX_NOTES: Final = 4_000_000
 """Most signals noted, over all clients; more are counted."""
@@ -64,7 +63,7 @@ class Notes:
 
     def take(self, client: int, data: bytes) -> None:
         """Note one message."""
-        now = steady_ns()
+        now = lab_ns()
         message = self._decode(data)
         brief = message.signal
         if brief is None:
@@ -124,7 +123,7 @@ async def watch(url: str, count: int) -> None:
     ]
     say("listening")
     wish = await asyncio.get_running_loop().run_in_executor(None, listen)
-    while steady_ns() - notes.last_ns < QUIET_S * 1e9:  # noqa: ASYNC110 - silence is no event
+    while lab_ns() - notes.last_ns < QUIET_S * 1e9:  # noqa: ASYNC110 - silence is no event
         await asyncio.sleep(QUIET_S / 4)
     lost = sum(task.done() for task in following)
     for task in following:

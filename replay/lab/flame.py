@@ -74,8 +74,12 @@ def _mean(run: Run, stage: str) -> float:
 
 
 def _stacked(leaves: dict[str, tuple[str, float]]) -> list[Part]:
-    """Return the leaves under their parents, each parent as long as its leaves together."""
-    kept = {name: leaf for name, leaf in leaves.items() if leaf[1] > 0}
+    """Return the leaves under their parents, each parent as long as its leaves together.
+
+    In whole nanoseconds: where a sum is off by the least, plotly draws nothing.
+    """
+    whole = {name: (parent, float(round(value))) for name, (parent, value) in leaves.items()}
+    kept = {name: leaf for name, leaf in whole.items() if leaf[1] > 0}
     parents = dict.fromkeys(parent for parent, _ in kept.values() if parent != ROOT)
     boxes = [Part(ROOT, "", sum(value for _, value in kept.values()))]
     boxes += [Part(one, ROOT, sum(v for p, v in kept.values() if p == one)) for one in parents]

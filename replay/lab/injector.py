@@ -18,9 +18,9 @@ import zmq
 from engine.core.errors import CheckFailedError, HeqisError
 from engine.core.records import Schema, Ticks
 from feeds.codec import encode_frame
-from latency.steady import BASE_NS, CLOCK, steady_ns
+from latency.steady import CLOCK
 from replay.lab.schedule import Int64s, Pace, Schedule, make_schedule, stamped
-from replay.lab.talk import fail, listen, say, sleep_exactly
+from replay.lab.talk import LAB_BASE_NS, fail, lab_ns, listen, say, sleep_exactly
 from replay.lab.window import load_window
 
 SPIN_NS: Final = 100_000
@@ -72,12 +72,12 @@ def send_on_time(socket: zmq.Socket[bytes], frames: list[bytes], due_ns: Int64s)
     Args:
         socket: Connected.
         frames: What is sent.
-        due_ns: When, steady time, shape (K,).
+        due_ns: When, on the lab's clock, shape (K,).
 
     Returns:
-        When each was sent, steady time, shape (K,); 0 where the socket did not take it.
+        When each was sent, on the same clock, shape (K,); 0 where the socket did not take it.
     """
-    base, clock_id, read, send = BASE_NS, CLOCK, time.clock_gettime_ns, socket.send
+    base, clock_id, read, send = LAB_BASE_NS, CLOCK, time.clock_gettime_ns, socket.send
     sent: list[int] = []
     note = sent.append
     for frame, due in zip(frames, (due_ns - base).tolist(), strict=True):
@@ -107,6 +107,7 @@ def open_socket(context: zmq.Context[Any], stream: Stream, frames: int) -> zmq.S
     socket.setsockopt(zmq.LINGER, LINGER_MS)
     socket.connect(stream.endpoint)
     if not socket.poll(CONNECT_MS, zmq.POLLOUT):
+        socket.close(linger=0)
         raise CheckFailedError(f"no engine takes ticks at {stream.endpoint}")
     return socket
 
@@ -115,7 +116,7 @@ def play(schedule: Schedule, stream: Stream, start_ns: int) -> npt.NDArray[np.in
     """Send the whole schedule.
 
     Returns:
-        When each frame was sent, steady time, shape (K,).
+        When each frame was sent, on the lab's clock, shape (K,).
 
     Raises:
         CheckFailedError: the engine is not there, or the frames were not ready at the start.
@@ -124,7 +125,7 @@ def play(schedule: Schedule, stream: Stream, start_ns: int) -> npt.NDArray[np.in
     with zmq.Context() as context:
         socket = open_socket(context, stream, len(frames))
         try:
-            missed_ns = steady_ns() + LEAST_LEAD_NS - start_ns
+            missed_ns = lab_ns() + LEAST_LEAD_NS - start_ns
             if missed_ns > 0:
                 text = f"{len(frames):,} frames were not ready in time: {missed_ns / 1e6:.0f} ms"
                 raise CheckFailedError(text)

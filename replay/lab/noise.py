@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from latency.steady import BASE_NS, CLOCK
-from replay.lab.talk import listen, say, sleep_exactly
+from latency.steady import CLOCK
+from replay.lab.talk import LAB_BASE_NS, listen, say, sleep_exactly
 
 PERIOD_NS: Final = 1_000_000
 MAX_NOTES: Final = 4_000_000
@@ -46,7 +46,7 @@ def main() -> None:
     say("measuring")
     notes = np.array(measure(), np.int64).reshape(-1, 2)
     wish = listen()
-    np.savez(wish["out"], due_ns=notes[:, 0] + BASE_NS, late_ns=notes[:, 1])
+    np.savez(wish["out"], due_ns=notes[:, 0] + LAB_BASE_NS, late_ns=notes[:, 1])
     say("measured")
 
 

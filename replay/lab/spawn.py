@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ import orjson
 
 from engine.core.errors import CheckFailedError, UserError
 from engine.exit_status import ExitStatus
+from latency.steady import BASE_NS
+from replay.lab.talk import BASE_VARIABLE
 
 STOP_S: Final = 5.0
 _LINE_BYTES: Final = 1 << 20
@@ -94,11 +97,12 @@ async def spawned(
     name: str, module: str, log: Path, options: Sequence[str] = ()
 ) -> AsyncIterator[Worker]:
     """Run ``python -m MODULE`` as a worker for as long as the context lasts."""
+    environ = {**os.environ, BASE_VARIABLE: str(BASE_NS)}
     with log.open("ab") as err:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", module, *options,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=err,
-            limit=_LINE_BYTES, start_new_session=True,
+            limit=_LINE_BYTES, start_new_session=True, env=environ,
         )  # fmt: skip
     worker = Worker(name, process, log)
     try:
