@@ -27,6 +27,8 @@ BENCHMARKS: Final = {
     "indicators": "bench_indicators",
     "burst": "bench_burst",
     "nautilus": "bench_nautilus",
+    "backtest-daily": "bench_backtest_daily",
+    "backtest-ticks": "bench_backtest_ticks",
     "ingest": "bench_ingest",
     "client": "bench_tick_to_client",
     "start": "bench_start",
@@ -39,6 +41,7 @@ BENCHMARKS: Final = {
 }
 PACKAGES: Final = (
     "numba", "numpy", "pyzmq", "uvloop", "websockets", "onnxruntime", "TA-Lib", "nautilus_trader",
+    "backtesting", "backtrader", "pandas",
 )  # fmt: skip
 
 
