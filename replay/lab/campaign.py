@@ -53,6 +53,9 @@ class Campaign:
         self._window = load_window(settings.log, settings.skip_ns)
         for speed in settings.speeds:
             self._check_length(speed)
+        if self._window.faults:
+            told = ", ".join(f"{name} {count:,}" for name, count in self._window.faults.items())
+            self._say(f"{settings.log}: what is damaged or missing is not sent: {told}")
 
     async def run(self, scratch: Path, on_run: Callable[[Run], None]) -> Result:
         """Do all of it.
@@ -138,6 +141,7 @@ class Campaign:
                 "span_ns": window.span_ns,
                 "steps_back": window.steps_back,
                 "cut": window.cut,
+                "faults": window.faults,
                 "sha256": hashlib.sha256(window.ticks.tobytes()).hexdigest(),
             },
             "config_sha256": hashlib.sha256(config_toml(self._config).encode()).hexdigest(),

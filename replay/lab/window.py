@@ -8,9 +8,11 @@ import numpy as np
 
 from engine.core.errors import InputFileError
 from engine.core.records import TICK, Instruments, Schema, TickKind, Ticks
+from feeds.burst import BurstDecoder
 from feeds.codec import decode_frame, merge_instruments
 from feeds.log_index import SCHEMA
 from feeds.log_reader import LogReader
+from replay.bursts import FAULT_PREFIXES
 
 MAX_TICKS: Final = 2_000_000
 """Most ticks of one run; they are held in memory, 80 bytes each."""
@@ -27,12 +29,15 @@ class Window:
         instruments: As they were defined before the first of the ticks.
         steps_back: Ticks received before the one that precedes them, by less than a second.
         cut: The log goes on, but not the window: it is full.
+        faults: What of the log could not be read or is missing from it, by name, as far as it was
+            read.
     """
 
     ticks: Ticks
     instruments: Instruments
     steps_back: int
     cut: bool
+    faults: dict[str, int]
 
     @property
     def span_ns(self) -> int:
@@ -56,9 +61,11 @@ def load_window(path: Path, skip_ns: int = 0, most: int = MAX_TICKS) -> Window:
     with LogReader(path) as reader:
         place = _first_frame(reader, skip_ns)
         parts: list[Ticks] = []
-        held = 0
-        for batch in reader.batches(place):
+        held = gaps = 0
+        decoder = BurstDecoder(len(reader.instruments))
+        for batch in reader.batches(place, decoder=decoder):
             kinds = batch.ticks["kind"]
+            gaps += int(np.count_nonzero(kinds == TickKind.GAP))
             kept = batch.ticks[(kinds != TickKind.HEARTBEAT) & (kinds != TickKind.GAP)]
             parts.append(kept.copy())
             held += len(kept)
@@ -68,7 +75,16 @@ def load_window(path: Path, skip_ns: int = 0, most: int = MAX_TICKS) -> Window:
         if len(ticks) < 2:
             raise InputFileError(path, _why_empty(reader, len(ticks), skip_ns))
         steps_back = _check_order(path, ticks)
-        return Window(ticks[:most], _defined_at(reader, place), steps_back, held > most)
+        faults = _faults(reader, decoder, gaps)
+        return Window(ticks[:most], _defined_at(reader, place), steps_back, held > most, faults)
+
+
+def _faults(reader: LogReader, decoder: BurstDecoder, gaps: int) -> dict[str, int]:
+    named = decoder.count_by_name().items()
+    found = {name: count for name, count in named if name.startswith(FAULT_PREFIXES)}
+    damaged_bytes = sum(damage.length for _, damage in reader.damage)
+    more = {"gaps": gaps, "damaged_bytes": damaged_bytes, "torn_bytes": reader.cut_bytes}
+    return {**found, **{name: count for name, count in more.items() if count}}
 
 
 def _first_frame(reader: LogReader, skip_ns: int) -> int:

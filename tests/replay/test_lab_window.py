@@ -75,6 +75,24 @@ def test_small_steps_back_are_counted(tmp_path: Path) -> None:
     assert load_window(write_log(tmp_path / "a.hql", ticks)).steps_back == 1
 
 
+def test_what_is_damaged_or_missing_is_left_out_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.hql"
+    with LogWriter(path, market_instruments(), epoch=5) as writer:
+        writer.write_ticks(market_ticks(COUNT)[:256])
+        writer.next_seq += 10
+        writer.write_ticks(market_ticks(COUNT)[256:])
+    data = bytearray(path.read_bytes())
+    data[25_000] ^= 1
+    path.write_bytes(data[:-40])
+    whole = load_window(write_log(tmp_path / "b.hql", market_ticks(COUNT)))
+    window = load_window(path)
+    assert whole.faults == {}
+    assert window.faults["frame_bad_crc"] == 1
+    assert window.faults["gaps"] == 1
+    assert window.faults["torn_bytes"] > 0
+    assert len(window.ticks) < len(whole.ticks)
+
+
 def test_a_log_of_bars_is_refused(tmp_path: Path) -> None:
     bars = empty_bars(10)
     bars["ts_event"] = bars["ts_recv"] = START_NS + np.arange(10)
