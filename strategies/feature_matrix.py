@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.models import Floats
-from engine.core.records import BAR, Bars, Instruments, Ticks, id_bound
+from engine.core.records import BAR, INSTRUMENT, Bars, Instruments, Ticks, id_bound
 from strategies.bar_spec import BarSpec
 from strategies.kernel import Kernel
 from strategies.model_spec import ModelWindow
@@ -37,10 +37,12 @@ class FeatureMatrix(NamedTuple):
     run: npt.NDArray[np.int64]
     """How many rows of the instrument end here without a break, this one too: a window of W rows
     is whole where it is at least W. Shape (N,)."""
+    session: npt.NDArray[np.int32]
+    """The trading day, days since 1970-01-01 at the venue, shape (N,)."""
 
 
 def feature_matrix(
-    bursts: Iterable[Ticks | Bars],
+    bursts: Iterable[Ticks | Bars | Instruments],
     model: ModelWindow,
     bars: Sequence[BarSpec],
     registry: Registry,
@@ -49,7 +51,8 @@ def feature_matrix(
     """Run records through a kernel and collect every row it pushes for a model.
 
     Args:
-        bursts: TICK or BAR records in order, each shape (N,).
+        bursts: TICK or BAR records in order, each shape (N,), with INSTRUMENT between them where
+            definitions change.
         model: Its clock and features; its window does not count.
         bars: What the clock may be.
         registry: The indicators there are.
@@ -66,6 +69,9 @@ def feature_matrix(
     candidates = [kernel.candidates[:0].copy()]
     rows = [np.zeros((0, len(model.features)), np.float32)]
     for burst in bursts:
+        if burst.dtype == INSTRUMENT:
+            kernel.define(burst)
+            continue
         at = 0
         while at < len(burst):
             take = kernel.run_bars if burst.dtype == BAR else kernel.run_ticks
@@ -108,6 +114,7 @@ def _matrix(made: npt.NDArray[np.void], rows: Floats) -> FeatureMatrix:
         price=np.ascontiguousarray(made["price"]),
         mid=0.5 * (made["bid"] + made["ask"]),
         run=_runs(made["instrument"], made["window"]),
+        session=np.ascontiguousarray(made["session"]),
     )
 
 

@@ -10,10 +10,6 @@ import numpy as np
 from replay.analysis.lookahead_run import Proposal
 from replay.analysis.lookahead_tape import Tape
 
-SCORE_TOLERANCE: Final = 1e-5
-"""How far numbers made of a model's score may differ: a library rounds otherwise in a batch of
-another size."""
-
 _TOLD: Final = ("id", "side", "strength", "confidence", "price", "edge_bps")
 _NUMBERS: Final = frozenset({"strength", "confidence", "price", "edge_bps"})
 
@@ -118,13 +114,11 @@ def _changes(mine: Proposal, other: Proposal, outcomes: bool) -> str:
         same = was == is_now
         if name in _NUMBERS:
             both = mine.outcome == other.outcome
-            same = not both or _alike(was, is_now, scored=mine.scored)
+            same = not both or _alike(was, is_now)
         if not same:
             told.append(f"{name} {was} becomes {is_now}")
     return ", ".join(told)
 
 
-def _alike(one: float, other: float, *, scored: bool) -> bool:
-    if one == other or (math.isnan(one) and math.isnan(other)):
-        return True
-    return scored and math.isclose(one, other, rel_tol=SCORE_TOLERANCE, abs_tol=SCORE_TOLERANCE)
+def _alike(one: float, other: float) -> bool:
+    return one == other or (math.isnan(one) and math.isnan(other))

@@ -37,7 +37,6 @@ class Proposal(NamedTuple):
     edge_bps: float
     ts_event: int
     outcome: str
-    scored: bool
 
 
 class Capture:
@@ -54,7 +53,7 @@ class Capture:
             Proposal(
                 signal.tick_epoch, signal.tick_seq, signal.strategy, signal.instrument, signal.id,
                 signal.side, signal.strength, signal.confidence, signal.price, edge,
-                signal.ts_event, SIGNAL, signal.model is not None,
+                signal.ts_event, SIGNAL,
             )
         )  # fmt: skip
         return True
@@ -66,7 +65,6 @@ class Capture:
             Proposal(
                 refusal.tick_epoch, refusal.tick_seq, refusal.strategy, refusal.instrument,
                 refusal.id, refusal.side, nan, nan, nan, nan, refusal.ts_event, refusal.reason,
-                False,
             )
         )  # fmt: skip
 

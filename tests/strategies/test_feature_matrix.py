@@ -129,6 +129,7 @@ def test_stacked_windows_are_the_last_rows_of_their_instrument(
         price=np.zeros(count),
         mid=np.zeros(count),
         run=np.array(runs, np.int64),
+        session=np.zeros(count, np.int32),
     )
     places, inputs = stack_windows(matrix, window)
     assert places.tolist() == list(expected)
@@ -143,6 +144,18 @@ def test_bars_are_timed_at_their_end_and_priced_at_their_close(ticks: Records) -
     assert (made.price > 90).all()
     known = ~np.isnan(made.mid)
     assert np.abs(made.mid[known] - made.price[known]).max() < 1.0
+
+
+def test_definitions_between_records_count_from_there_on(ticks: Records) -> None:
+    later = UNIVERSE.copy()
+    later["day_offset_s"] += 86_400
+    made = matrix_of(FAST, ticks[:1500], later, ticks[1500:])
+    plain = matrix_of(FAST, ticks)
+    days = made.session - plain.session
+    assert made.rows.tobytes() == plain.rows.tobytes()
+    assert set(days[made.ts_event < ticks["ts_event"][1400]].tolist()) == {0}
+    from_the_start = matrix_of(FAST, later, ticks)
+    assert set((from_the_start.session - plain.session).tolist()) == {1}
 
 
 def test_no_records_give_an_empty_table() -> None:

@@ -1,0 +1,1 @@
+"""Logs, bars, features and signals as tables for other tools: Parquet, Arrow, NumPy."""
