@@ -131,14 +131,20 @@ def trade(
     instruments: Instruments | None = None,
 ) -> BacktestResult:
     """Trade orders on records of one segment; what comes of it adds up."""
-    config = config or settings()
     prepared = prepare(path, shares() if instruments is None else instruments, records)
+    return trade_prepared(prepared, given, config or settings())
+
+
+def trade_prepared(
+    prepared: Prepared, given: npt.NDArray[np.void], config: Config
+) -> BacktestResult:
+    """Trade orders on one segment; what comes of it adds up."""
     assert len(prepared.segments) == 1
-    given["ts"] = prepared.segments[0].records["ts_recv"][given["row"]]
-    rulebook = load_rulebook(config.risk.market.rulebook)
-    simulator = Simulator(prepared, config, rulebook, 1)
-    simulator.define(prepared.segments[0].definitions)
-    simulator.run(prepared.segments[0].schema, prepared.segments[0].records, given)
+    segment = prepared.segments[0]
+    given["ts"] = segment.records["ts_recv"][given["row"]]
+    simulator = Simulator(prepared, config, load_rulebook(config.risk.market.rulebook), 1)
+    simulator.define(segment.definitions)
+    simulator.run(segment.schema, segment.records, given)
     simulator.finish()
     result = make_result(simulator, prepared, config.backtest.cash, ("hand",), len(given))
     result.check()

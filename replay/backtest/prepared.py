@@ -9,9 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.core.errors import InputFileError
-from engine.core.records import INSTRUMENT, Instruments, Schema, id_bound
+from engine.core.records import INSTRUMENT, RECORD_DTYPES, Instruments, Schema, id_bound
+from feeds.burst import ORIGIN
 from feeds.log_reader import LogReader
 from replay.bursts import Burst, LogBursts, MergedBursts, count_records
+
+MAX_BYTES: Final = 16 << 30
+"""Most memory that decoded records may take."""
 
 _BURST: Final = 1 << 16
 _SCHEMAS: Final = (Schema.TICK, Schema.BAR)
@@ -38,7 +42,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Decoded logs, whole in memory: about 120 bytes a tick, 200 a bar. Nobody writes to them.
+    """Decoded logs, whole in memory: 120 bytes a tick, 200 a bar. Nobody writes to them.
 
     Attributes:
         segments: In order.
@@ -66,7 +70,7 @@ class Prepared:
 
         Raises:
             InputFileError: a log that is missing, holds no record, is not in order of time, or
-                holds what another one holds too.
+                holds what another one holds too; or together they are too large.
             LogError: a log that is damaged beyond a torn tail.
         """
         readers = [LogReader(path) for path in logs]
@@ -102,6 +106,7 @@ class _Decoding:
         total = sum(count_records(reader, *_SCHEMAS) for reader in self.readers)
         if not total:
             raise InputFileError(self.path, "it holds no tick and no bar")
+        self._check_size()
         bursts = self._bursts()
         for burst in bursts:
             self._take(burst)
@@ -118,6 +123,20 @@ class _Decoding:
             "last_ns": int(times[-1][-1]),
             "bad_input": bursts.faults(),
         }
+
+    def _check_size(self) -> None:
+        """Refuse logs that would take more memory than a backtest may."""
+        needed = sum(
+            count_records(reader, schema) * (RECORD_DTYPES[schema].itemsize + ORIGIN.itemsize)
+            for reader in self.readers
+            for schema in _SCHEMAS
+        )
+        if needed > MAX_BYTES:
+            raise InputFileError(
+                self.path,
+                f"its records take {needed} bytes of memory and {MAX_BYTES} are allowed; "
+                "backtest a part of it at a time",
+            )
 
     def _bursts(self) -> LogBursts | MergedBursts:
         if len(self.readers) == 1:

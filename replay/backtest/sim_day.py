@@ -178,6 +178,13 @@ def set_reference_nb(w, i, pre_close, stated):
 
 
 @njit(error_model="numpy")
+def forget_book_nb(m):
+    """Forget the book: after a night or a gap nobody knows what of it still stands."""
+    m["bid"], m["ask"] = np.nan, np.nan
+    m["bid_size"], m["ask_size"] = 0.0, 0.0
+
+
+@njit(error_model="numpy")
 def begin_day_nb(w, i, ts, pre_close):
     """Begin an instrument's trading day, and its calendar's and the account's with it.
 
@@ -208,6 +215,7 @@ def begin_day_nb(w, i, ts, pre_close):
     stop = w.boards[facts["board"]]["stop"]
     while m["rule"] + 1 < stop and w.rules[m["rule"] + 1]["since"] <= day:
         m["rule"] += 1
+    forget_book_nb(m)
     m["volume"] = 0.0
     m["day"] = day
     m["day_end_ns"] = (day + 1) * _DAY_NS - facts["offset_ns"]

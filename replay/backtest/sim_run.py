@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from engine.core.records import TickFlag, TickKind
-from replay.backtest.sim_day import begin_day_nb, give_up_nb
+from replay.backtest.sim_day import begin_day_nb, forget_book_nb, give_up_nb
 from replay.backtest.sim_records import Why
 from replay.backtest.sim_trade import Offer, fill_nb, mark_nb
 
@@ -284,6 +284,9 @@ def run_ticks_nb(w, orders, ticks, start, stop):
                 _fill_at_tick_nb(w, i, t)
             if m["held"] != 0:
                 mark_nb(w, i, m["last"])
+        elif kind == _GAP:
+            for j in range(w.market.shape[0]):
+                forget_book_nb(w.market[j])
         _take_orders_nb(w, orders, k + 1)
     return stop
 

@@ -5,9 +5,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backtest_rig import MONDAY, OPEN, S, daily, flat, orders, quotes, settings, shares, trade
+from backtest_rig import (
+    MONDAY,
+    OPEN,
+    S,
+    daily,
+    flat,
+    orders,
+    quotes,
+    settings,
+    shares,
+    trade,
+    trade_prepared,
+)
 
 from engine.core.records import Board, Instruments, TickFlag, TickKind, Ticks, instrument_row
+from feeds.log_writer import LogWriter
+from replay.backtest.prepared import Prepared
 
 BUY, SELL = 1, -1
 NAN = float("nan")
@@ -211,6 +225,21 @@ def test_orders_that_are_on_their_way_are_not_doubled(tmp_path: Path) -> None:
     result = trade(tmp_path, book(), given, config, coin())
     assert result.fills["side"].tolist() == [BUY]
     assert result.unfilled == {"ALREADY_HELD": 2, "ALREADY_ORDERED": 1, "REPLACED": 1}
+
+
+def test_after_a_gap_the_book_is_not_what_it_was(tmp_path: Path) -> None:
+    """The records 4 to 6 are lost; the trade after them fills, and not the ask of before."""
+    ticks = book(6)
+    ticks["kind"][4], ticks["price"][4], ticks["size"][4] = TickKind.TRADE, 90.0, 1
+    with LogWriter(tmp_path / "gap.hql", coin(), epoch=5) as writer:
+        writer.write_ticks(ticks[:4])
+        writer.next_seq += 3
+        writer.write_ticks(ticks[4:])
+    prepared = Prepared.load([tmp_path / "gap.hql"])
+    records = prepared.segments[0].records
+    assert records["kind"][4] == TickKind.GAP
+    result = trade_prepared(prepared, orders((3, BUY)), settings())
+    assert result.fills["price"].tolist() == [90.0]
 
 
 def test_the_account_is_the_same_however_full_its_tables_get(tmp_path: Path) -> None:
