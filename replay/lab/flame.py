@@ -22,7 +22,7 @@ def flame_of_all(run: Run) -> list[Part]:
     """Return the mean of all signals: what queues, what serves, and the way to the client.
 
     Decoder and kernel are known by tick, not by signal; what they leave of the time before the risk
-    gate is time on the link.
+    gate is time on the link, and in callbacks of Python strategies, which have no stage.
     """
     everything = run.outcome.measured.parts[0]
     if not everything.signals:
@@ -33,7 +33,7 @@ def flame_of_all(run: Run) -> list[Part]:
     client = max(0.0, everything.after - gate - publish)
     return _stacked(
         {
-            "link": (QUEUEING, link),
+            "link, callbacks": (QUEUEING, link),
             "model queue": (QUEUEING, everything.model_queue),
             "decode": (SERVICE, decode),
             "kernel": (SERVICE, kernel),

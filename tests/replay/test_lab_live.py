@@ -81,6 +81,7 @@ def run_lab(log: Path, directory: Path, stall_ms: int, *more: str, **environ: st
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_planted_stall_is_at_p99_9_from_intended_time_and_the_naive_measure_hides_it(
     market: Path, tmp_path: Path
 ) -> None:
