@@ -319,10 +319,10 @@ def test_rebuilt_books_equal_book_ticker_in_every_comparison(
 
 @pytest.mark.data
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["usdm_btcusdt_20230404.dat.gz", "spot_btcusdt_20240808.gz"])
 def test_a_diff_taken_out_of_a_capture_is_found_and_a_later_snapshot_mends_the_book(
-    tmp_path: Path,
+    tmp_path: Path, name: str
 ) -> None:
-    name = "usdm_btcusdt_20230404.dat.gz"
     lines = gzip.decompress(data_file(f"binance_raw_ws/{name}").read_bytes()).splitlines()
     diffs = [at for at, line in enumerate(lines) if b'"depthUpdate"' in line]
     out, again = diffs[1000], diffs[1500]
@@ -350,13 +350,13 @@ def test_a_diff_taken_out_of_a_capture_is_found_and_a_later_snapshot_mends_the_b
 
 def snapshot_of(lines: list[bytes]) -> bytes:
     """The whole book after some lines, as the venue's REST interface would give it."""
-    twin, last = BookTwin(), 0
-    for line in lines:
-        frame = json.loads(line.partition(b" ")[2])
-        data = frame.get("data", frame)
-        if "lastUpdateId" in data:
-            twin.reset(numbers(data["bids"]), numbers(data["asks"]))
-        elif data.get("e") == "depthUpdate":
+    frames = [json.loads(line.partition(b" ")[2]) for line in lines]
+    payloads = [frame.get("data", frame) for frame in frames]
+    start = next(data for data in payloads if "lastUpdateId" in data)
+    twin, last = BookTwin(), start["lastUpdateId"]
+    twin.reset(numbers(start["bids"]), numbers(start["asks"]))
+    for data in payloads:
+        if data.get("e") == "depthUpdate" and data["u"] > last:
             twin.apply(numbers(data["b"]), numbers(data["a"]))
             last = data["u"]
     bids, asks = twin.top(10**6)

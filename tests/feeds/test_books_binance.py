@@ -150,6 +150,8 @@ def test_a_ticker_that_disagrees_refutes_the_book_whichever_comes_first() -> Non
         assert (book.synced, book.counts.refuted) == (False, 1)
         assert (book.check.compared, book.check.different) == (1, 1)
         assert book.on_snapshot(snapshot(11)) is BookChange.SYNCED
+        assert book.on_ticker(10, wrong) is BookChange.NONE
+        assert book.synced
 
 
 def test_a_diff_that_makes_what_a_ticker_denies_loses_the_book() -> None:

@@ -92,6 +92,14 @@ def test_rows_of_one_instant_are_one_change_behind_its_trades(tmp_path: Path) ->
     assert found.report.books == {"applied": 3}
 
 
+def test_rows_received_at_once_that_happened_apart_are_changes_apart(tmp_path: Path) -> None:
+    events = array(*BOOK, (DEPTH | BUY, 1, 9.5, 4.0))
+    events["local_ts"] = NOW + 5
+    found = imported(tmp_path, events)
+    assert [row["ts_event"] for row in found.depths] == [NOW, NOW + 1]
+    assert [row["ts_recv"] for row in found.depths] == [NOW + 5] * 2
+
+
 def test_a_clear_takes_a_side_from_its_best_to_a_price_or_all_of_it(tmp_path: Path) -> None:
     nan = float("nan")
     found = imported(
