@@ -100,7 +100,10 @@ def ledger_of(
 
 def facts(outcomes: list[Outcome]) -> list[Any]:
     """Return what must be the same wherever trials ran."""
-    return [(o.number, o.params, o.metrics, o.days, o.returns, o.digest, o.error) for o in outcomes]
+    return [
+        (o.number, o.params, repr(o.metrics), o.days, o.returns, o.digest, o.error)
+        for o in outcomes
+    ]
 
 
 def wait_forever(log: Path, blueprint: Blueprint) -> Played:

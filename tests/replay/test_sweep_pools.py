@@ -62,7 +62,7 @@ def test_processes_make_the_trials_that_one_makes(log: Path, sampler: SamplerNam
     pool = ProcessPool(task, log, 2)
     together = sweep(task, pool, ledger_of(task.space), sampler, window=2)
     assert facts(together) == facts(alone)
-    assert [one.compiled for one in together] == [0] * 9
+    assert [one.compiled for one in together[2:]] == [0] * 7
 
 
 def test_worker_that_dies_is_replaced_and_its_trial_tried_again(log: Path) -> None:
