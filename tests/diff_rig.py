@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 import uvloop
 from live_cases import wait_until
-from live_feed import HandFeed, feed_tree, takes
+from live_feed import HandFeed, feed_tree
 from websockets.asyncio.client import connect
 
 from engine.composition import Blueprint, resolve
@@ -44,8 +43,10 @@ class Live:
                 pass
 
     async def send(self, count: int = TICKS) -> None:
-        """Send good ticks and wait until all were taken."""
-        await takes(self.engine, count, partial(self.feed.send_good, count))
+        """Send good ticks and wait until all were taken, and the gap before a new stream."""
+        before = self.engine.ingest.pipeline.ticks
+        await self.feed.send_good(count)
+        await self.until_taken(before + count)
 
 
 def live_session(tree: dict[str, Any], scene: Scene | None = None) -> HandFeed:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from engine.composition import Blueprint
 from engine.core.errors import JournalError
 from engine.core.signals import Signal
+from engine.model_control import SWAPPED
 from engine.own_recording import pieces_of
 from engine.parts import as_json, parts_of
 from replay.analysis.diff_causes import Causes
@@ -25,6 +26,7 @@ from replay.analysis.diff_result import (
     counted,
 )
 from replay.analysis.diff_scores import Scores
+from replay.analysis.diff_text import moment
 from replay.analysis.diff_twin import Stop, Twin
 
 Progress = Callable[[int], None]
@@ -94,6 +96,7 @@ class Comparing:
         self.checks = Checks(self.twin, self.differences, self.comparison.counts)
         self.parts = as_json(parts_of(blueprint, self.twin.pipeline))
         self.notes = list(material.notes)
+        self._mind_the_end()
         self.begins: list[tuple[int, int]] = []
         if progress is not None:
             done = progress
@@ -116,6 +119,7 @@ class Comparing:
             self._go_through(part)
         self.twin.judge_rest()
         self.twin.pipeline.host.stop()
+        self._note_changes()
         self.comparison.finish(goes_on=self.material.goes_on)
         return self._report(self._attributed())
 
@@ -134,6 +138,14 @@ class Comparing:
             self._note_checks(session, can=can, known=bool(checkpoints))
         cuts = self.checks.cuts(part, checkpoints, comparable=can)
         self.twin.walk(part.reader, cuts)
+
+    def _mind_the_end(self) -> None:
+        """Expect nothing of live after its end, where the recording does not say where that was."""
+        last = self.material.parts[-1].session
+        if self.material.goes_on or (last and self.told.ended(last)):
+            return
+        reached = self.told.reached()
+        self.comparison.ended = lambda epoch, seq: seq > reached.get(epoch, 0)
 
     def _is_compared(self, session: int) -> bool:
         return any(part.session == session and part.compared for part in self.material.parts)
@@ -185,6 +197,17 @@ class Comparing:
                 f"session {session} ran on another machine or version of numba: the checksums of "
                 "its state are not compared"
             )
+
+    def _note_changes(self) -> None:
+        """Tell of what was changed while live, which a replay by one configuration does not do."""
+        for event in self.told.of("reload"):
+            if changed := event.fields.get("changed"):
+                self.notes.append(
+                    f"at {moment(event.ts)} live took over another {', '.join(map(str, changed))}"
+                )
+        for event in self.told.of(SWAPPED):
+            name, after = event.fields.get("model"), event.fields.get("after")
+            self.notes.append(f"at {moment(event.ts)} model {name} was swapped to {after} live")
 
     def _attributed(self) -> list[Difference]:
         """Return the differences in order, each with its cause, commanded ones counted apart."""

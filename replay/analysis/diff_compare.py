@@ -35,7 +35,8 @@ class Comparison:
         counts: What was compared, by name.
         muted: What is gone through leads up to what is compared.
         since: The first record that is compared.
-        untold: Until when signals were made live without being told; None: they were not.
+        untold: Tells of a tick whether its signals were made live without being told.
+        ended: Tells of a tick whether live may have ended before it.
 
     Args:
         told: The journal.
@@ -49,6 +50,7 @@ class Comparison:
         self.muted = False
         self.since = 0
         self.untold: Callable[[int, int], bool] = _never
+        self.ended: Callable[[int, int], bool] = _never
         self._scores = scores
         self._differences = differences
         self._seen: set[str] = set()
@@ -81,7 +83,9 @@ class Comparison:
             self._count("untold")
             return True
         refused = self.told.refusals.get(signal.id)
-        if refused is not None:
+        if refused is None and self.ended(signal.tick_epoch, signal.tick_seq):
+            self._count("after_the_live_end")
+        elif refused is not None:
             self._on_refused_live(signal, refused)
         else:
             self._on_extra(signal)

@@ -2,7 +2,6 @@
 
 import sqlite3
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -23,6 +22,7 @@ from engine.restart import RECORDING
 MAX_ROWS: Final = 5_000_000
 """Most signals, and most refusals, of one comparison: what they say is held in memory."""
 _LIVE: Final = "engine_live"
+_STOPPED: Final = "engine_stopped"
 _REFUSALS: Final = (
     "id, instrument, strategy, side, gate, reason, nth, tick_epoch, tick_seq, ts_event, "
     "ts_refused, detail"
@@ -93,6 +93,27 @@ class Told(msgspec.Struct):
         """Return a session's checkpoints, in their order."""
         found = [event.fields for event in self.of(CHECKPOINT)]
         return [one for one in found if (one.get("recording") or {}).get("session") == session]
+
+    def ended(self, session: int) -> bool:
+        """Tell whether a session's life ended in order, with all that it decided journaled."""
+        its_own = False
+        for event in self.events:
+            if event.kind == RECORDING:
+                its_own = event.fields.get("session") == session
+            elif event.kind == _STOPPED and its_own:
+                return True
+        return False
+
+    def reached(self) -> dict[int, int]:
+        """Return, by stream epoch, the number up to which something is known of live."""
+        found: dict[int, int] = {}
+        decided: list[Signal | ToldRefusal] = [*self.signals.values(), *self.rows]
+        for one in decided:
+            found[one.tick_epoch] = max(found.get(one.tick_epoch, 0), one.tick_seq)
+        for event in self.of(CHECKPOINT):
+            for _, epoch, next_seq in event.fields.get("streams", ()):
+                found[epoch] = max(found.get(epoch, 0), next_seq - 1)
+        return found
 
     def _last_of(self, kind: str, session: int) -> dict[str, Any] | None:
         found = [one.fields for one in self.of(kind) if one.fields.get("session") == session]
@@ -233,8 +254,3 @@ class Unsampled:
 
     def _add(self, reason: str, start: int, stop: int) -> None:
         self._spans.setdefault(reason, []).append((start, stop))
-
-
-def kinds_of(told: Told) -> Counter[str]:
-    """Return how many events there are of each kind."""
-    return Counter(event.kind for event in told.events)

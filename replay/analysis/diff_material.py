@@ -67,11 +67,11 @@ def open_material(path: Path) -> Iterator[Material]:
 
 
 def _open(path: Path) -> Material:
-    if path.is_dir() and (sessions := sessions_in(path)):
+    if path.is_dir() and (sessions := _sessions_in(path)):
         return _open_sessions(path, path, sessions, sessions, goes_on=False)
     path = path.absolute()
     if path.name.startswith(PREFIX) and path.name.endswith(SUFFIX) and path.exists():
-        sessions = sessions_in(path.parent)
+        sessions = _sessions_in(path.parent)
         wanted = next((one.epoch for one in sessions if one.path.name == path.name), 0)
         upto = [one for one in sessions if one.epoch <= wanted]
         goes_on = len(upto) < len(sessions)
@@ -79,6 +79,11 @@ def _open(path: Path) -> Material:
     reader = LogReader(path)
     _check_numbered(path, [Part(0, reader, compared=True)])
     return Material(path, [Part(0, reader, compared=True)])
+
+
+def _sessions_in(directory: Path) -> list[Session]:
+    """Return the sessions recorded in a directory; segment files of one log are none."""
+    return [one for one in sessions_in(directory) if one.path.name.startswith(PREFIX)]
 
 
 def _open_sessions(

@@ -17,6 +17,7 @@ COUNTS: Final[dict[str, str]] = {
     "untold": "made while warming up, and never told",
     "gaps": "gaps that live had too",
     "before_the_recording": "decisions before the recording begins",
+    "after_the_live_end": "signals here after the last that is known of live",
     "after_the_recording": "decisions after the session, in later ones",
     "checkpoints": "checkpoints of the state alike",
     "sealed_bytes": "bytes of the recording as they were written",

@@ -31,10 +31,9 @@ ON_BARS = {
 }  # fmt: skip
 
 
-def told(tmp_path: Path, tree: dict[str, Any], identity: str, **how: int) -> Explanation:
-    return explain(
-        identity, tmp_path / "recordings", tmp_path / "journal.db", blueprint_of(tree), **how
-    )
+def told(tmp_path: Path, tree: dict[str, Any], identity: str, ticks: int = 10) -> Explanation:
+    recordings, journal = tmp_path / "recordings", tmp_path / "journal.db"
+    return explain(identity, recordings, journal, blueprint_of(tree), ticks=ticks)
 
 
 def trades_before(feed: HandFeed, signal: Signal) -> list[float]:
