@@ -15,6 +15,7 @@ from replay.backtest.prepared import Prepared
 from replay.backtest.records import EQUITY, FILL, TRADE
 from replay.backtest.rule_table import make_rules
 from replay.backtest.session_edges import session_edges
+from replay.backtest.sim_bars import run_bars_nb
 from replay.backtest.sim_day import finish_nb
 from replay.backtest.sim_records import (
     ACCOUNT,
@@ -30,7 +31,7 @@ from replay.backtest.sim_records import (
     SLOT,
     Why,
 )
-from replay.backtest.sim_run import run_bars_nb, run_ticks_nb
+from replay.backtest.sim_ticks import run_ticks_nb
 from replay.backtest.sim_trade import World
 from strategies.borrowed import borrowed
 from strategies.kernel_cache import load_module
