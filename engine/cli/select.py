@@ -51,7 +51,9 @@ def select(
         int, typer.Option(min=0, help="Trials made before to come to these candidates.")
     ] = 0,
     days_per_year: Annotated[float, typer.Option(min=1.0, help="To annualise by.")] = 252.0,
-    out: Annotated[Path, typer.Option(help="Directory for what comes of it.")] = Path("selection"),
+    out: Annotated[Path, typer.Option(help="Directory for what comes of it.")] = Path(
+        "var/selection"
+    ),
     json: AsJson = False,
 ) -> None:
     """Choose among strategies walk-forward, and report what was chosen on days nobody looked at.
@@ -79,7 +81,11 @@ def select(
     folds = _folds(len(days), validation, test, embargo, anchored)
     with _progress(len(folds) * (len(candidates) + 1)) as advance:
         chosen = _select(candidates, folds, prepared, days, rules, advance)
-    write_selection(chosen, days.days, out, rules, logs)
+    try:
+        write_selection(chosen, days.days, out, rules, logs)
+    except OSError as error:
+        told = f"a directory to write to: {error.strerror or error}"
+        raise ConfigError("command line", "--out", str(out), told) from None
     if json:
         print_json(as_json(chosen, days.days))
     else:
@@ -96,11 +102,16 @@ def _select(
 ) -> "Selection":
     from replay.backtest.selection import select as choose
     from replay.backtest.selection_run import SpanRunner
+    from strategies.kernel_cache import share_modules
 
     run = SpanRunner(prepared, days, candidates)
     names = [candidate.name for candidate in candidates]
     cash = candidates[0].blueprint.config.backtest.cash
-    return choose(names, folds, days.days, run, cash, rules, advance)
+    share_modules()
+    try:
+        return choose(names, folds, days.days, run, cash, rules, advance)
+    finally:
+        share_modules(shared=False)
 
 
 def _objective(name: str) -> Any:
@@ -151,7 +162,7 @@ def _points(base: "Config", params: Sequence[str]) -> "list[Candidate]":
     for values in product(*(dimension.listed() for dimension in space.dimensions)):
         point = dict(zip(keys, values, strict=True))
         name = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in point.items())
-        made.append(Candidate(name, resolve(space.config_at(point))))
+        made.append(Candidate(name, resolve(space.config_at(point), share=False)))
     return made
 
 

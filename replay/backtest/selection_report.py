@@ -163,8 +163,9 @@ def selection_sections(
     headings = ["fold", "validated from", "to", "tested from", "to", "chosen",
                 rules.objective, "test return", "test trades"]  # fmt: skip
     note = (
-        "Every number below is of the test spans alone. Only the chosen candidate was run there, "
-        "on the account as the test before it left it."
+        f"The numbers of this page are those of the test spans, but for {rules.objective} here and "
+        "for the candidates and their luck below, which are of validation days. Only the chosen "
+        "candidate was run in a test, on the account as the test before left it."
     )
     parts: list[Section] = [Table("Folds", headings, rows, note), _candidates(selection, rules)]
     return [*parts, *_luck(selection)]

@@ -23,6 +23,7 @@ from replay.backtest.selection import (
     select,
 )
 from replay.backtest.selection_report import BEST_COLUMNS, best_metrics, write_selection
+from replay.backtest.sharpe import deflated_sharpe
 
 pytest.importorskip("empyrical")
 
@@ -35,6 +36,7 @@ class Market:
 
     def __init__(self, returns: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> None:
         self.returns = returns
+        self.names: tuple[str, ...] = NAMES
         self.calls: list[tuple[int, Span, float]] = []
 
     def __call__(self, candidate: int, span: Span, cash: float) -> BacktestResult:
@@ -44,7 +46,13 @@ class Market:
         made = a_result(equities.tolist(), trade_rows(changes.tolist(), put_in=cash))
         rows = made.equity.copy()
         rows["day"] = DAYS[slice(*span)]
-        return replace(made, equity=rows, cash=cash, strategies=(NAMES[candidate],))
+        return replace(made, equity=rows, cash=cash, strategies=(self.names[candidate],))
+
+
+def ratios_of(
+    returns: np.ndarray[tuple[int, int], np.dtype[np.float64]],
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.array([daily_sharpe(column) for column in returns.T])
 
 
 def three_candidates(days: int = 120) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -177,9 +185,7 @@ def test_every_candidate_is_a_trial_over_the_validation_days() -> None:
     chosen = choose(market, SelectionRules(other_trials=97))
     last = chosen.folds[-1].fold.validation.stop
     assert chosen.returns == pytest.approx(market.returns[:last])
-    assert chosen.trial_sharpes() == pytest.approx(
-        np.array([daily_sharpe(column) for column in market.returns[:last].T])
-    )
+    assert chosen.trial_sharpes() == pytest.approx(ratios_of(market.returns[:last]))
     assert chosen.deflated is not None
     assert chosen.deflated.trials == 100
     alone = choose(market).deflated
@@ -187,6 +193,26 @@ def test_every_candidate_is_a_trial_over_the_validation_days() -> None:
     assert chosen.deflated.probability < alone.probability
     assert chosen.overfitting is not None
     assert chosen.overfitting.trials == 3
+
+
+def test_luck_is_chosen_by_its_validation_and_told_by_its_tests() -> None:
+    """Thirty candidates of pure noise: the best looks skilled where it was chosen, nowhere else."""
+    validated, tested, overfitted, deflated = [], [], [], []
+    for seed in range(6):
+        market = Market(np.random.default_rng(seed).normal(0.0, 0.01, (120, 30)))
+        market.names = tuple(f"noise {number}" for number in range(30))
+        folds = walk_forward(len(DAYS), validation=60, test=30)
+        chosen = select(market.names, folds, DAYS, market, CASH, SelectionRules())
+        validated.append(np.mean([outcome.ranking[0].value for outcome in chosen.folds]))
+        tested.append(daily_sharpe(daily_returns(chosen.tested)) * math.sqrt(252))
+        assert chosen.overfitting is not None
+        overfitted.append(chosen.overfitting.pbo)
+        first = daily_returns(market(chosen.folds[0].ranking[0].candidate, Span(0, 60), CASH))
+        deflated.append(deflated_sharpe(first, ratios_of(market.returns[:60])).probability)
+    assert min(validated) > 2.0
+    assert abs(np.mean(tested)) < 1.2
+    assert np.mean(overfitted) > 0.3
+    assert np.mean(deflated) < 0.7
 
 
 def test_a_run_of_other_days_than_were_asked_is_an_error() -> None:

@@ -76,6 +76,27 @@ def test_logs_before_a_day_hold_exactly_what_came_before_it(
     assert before(prepared, days, DAYS) is prepared
 
 
+def test_logs_whose_definitions_change_are_cut_at_any_day(tmp_path: Path) -> None:
+    """New definitions every ten days: some days begin a segment, others lie inside one."""
+    bars = daily_bars(40)
+    path = write_daily(tmp_path / "start.hql", bars[:30])
+    table = Prepared.load([path]).instruments
+    with LogWriter(tmp_path / "defined.hql", table, epoch=4) as writer:
+        for at in range(0, 40, 10):
+            table["pre_close"] = 90.0 + at
+            writer.define(table)
+            writer.write_bars(bars[3 * at : 3 * (at + 10)])
+    prepared = Prepared.load([tmp_path / "defined.hql"])
+    days = trading_days(prepared)
+    assert len(prepared.segments) == 4
+    assert len(days) == 40
+    for day, segments in ((1, 1), (10, 1), (11, 2), (20, 2), (39, 4)):
+        known = before(prepared, days, day)
+        assert len(known.segments) == segments
+        held = np.concatenate([segment.records for segment in known.segments])
+        assert held.tobytes() == bars[: 3 * day].tobytes()
+
+
 def test_a_day_begins_at_the_venue_and_not_in_utc(tmp_path: Path) -> None:
     """22:00 UTC is the next day in Beijing; heartbeats begin none."""
     hour = 3600 * 10**9
