@@ -20,7 +20,7 @@ from engine.core.records import Schema, Ticks
 from feeds.codec import encode_frame
 from latency.steady import CLOCK
 from replay.lab.schedule import Int64s, Pace, Schedule, make_schedule, stamped
-from replay.lab.talk import LAB_BASE_NS, fail, lab_ns, listen, say, sleep_exactly
+from replay.lab.talk import LAB_BASE_NS, fail, lab_ns, listen, say, sleep_exactly, take_precedence
 from replay.lab.window import load_window
 
 SPIN_NS: Final = 100_000
@@ -144,7 +144,8 @@ def serve() -> None:
     window = load_window(Path(wish["log"]), wish["skip_ns"])
     schedule = make_schedule(window.ticks, Pace(**wish["pace"]))
     del window
-    say("prepared", frames=len(schedule.due_ns), ticks=len(schedule.ticks))
+    facts = {"frames": len(schedule.due_ns), "ticks": len(schedule.ticks)}
+    say("prepared", **facts, nice=take_precedence())
     start_ns = listen()["start_ns"]
     sent_ns = play(schedule, Stream(**wish["stream"]), start_ns)
     np.savez(

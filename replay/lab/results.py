@@ -98,6 +98,7 @@ class Run:
             "ticks": outcome.ticks,
             "ticks_per_s": self.ticks_per_s,
             "lost_ticks": self.lost,
+            "injector_nice": outcome.injector_nice,
             "signals": measured.signals,
             "received": measured.received,
             "refusals": dict(outcome.status.get("refusals", {})),

@@ -68,6 +68,7 @@ class Outcome:
         ticks: Ticks sent in the measured part, heartbeats among them.
         taken: Ticks that the engine took, of ``sent``, over the whole run.
         sent: Ticks sent over the whole run.
+        injector_nice: How nice the injector was to other processes, -20 to 19.
         status: The engine's counters at the end.
         problems: What else went wrong, each a sentence.
     """
@@ -79,6 +80,7 @@ class Outcome:
     ticks: int
     taken: int
     sent: int
+    injector_nice: int
     status: Mapping[str, Any]
     problems: tuple[str, ...]
 
@@ -156,7 +158,7 @@ class _Run:
             status = await read_status(f"ws://127.0.0.1:{self._port}")
             heard = await self._end(clients, "heard")
             await self._end(noise, "measured")
-        return self._read(from_ns, taken, status, {**told, **heard})
+        return self._read(from_ns, taken, status, {**prepared, **told, **heard})
 
     def _wish(self, speed: float, length_ns: int) -> dict[str, Any]:
         settings = self._settings
@@ -273,6 +275,7 @@ class _Run:
             sent.ticks_from(from_ns),
             taken,
             sent.ticks,
+            told["nice"],
             status,
             tuple(_problems(told)),
         )

@@ -111,6 +111,7 @@ def test_every_tick_and_signal_is_accounted_for(market: Path, tmp_path: Path) ->
     )  # fmt: skip
     run = fields["runs"][0]
     assert run["void"] == ""
+    assert run["injector_nice"] <= os.nice(0)
     assert run["lost_ticks"] == 0
     assert run["received"] == 3 * run["signals"]
     assert run["latency"]["end_to_end"]["count"] == run["received"]
