@@ -25,9 +25,10 @@ class Labels(NamedTuple):
     until_ns: Integers
     """When the label was known: where the horizon ends, NEVER_NS if it is not known."""
     crosses_break: npt.NDArray[np.bool_]
-    """Whether rows are missing on the way: records were lost, or a feature was not ready."""
+    """Whether rows are missing on the way, or where the horizon ends: records were lost, or a
+    feature was not ready."""
     crosses_session: npt.NDArray[np.bool_]
-    """Whether the horizon ends on another trading day."""
+    """Whether the horizon ends on another trading day, or after the last row of this one."""
 
     @property
     def usable(self) -> npt.NDArray[np.bool_]:
@@ -77,8 +78,9 @@ def _label_one(
         until_ns = ts_ns + horizon.ns
         last = np.searchsorted(ts_ns, until_ns, side="right") - 1
         move = moves_bps(ts_ns, price[own], ts_ns, until_ns)
-    breaks = np.cumsum(matrix.run[own] == 1)
+    after = np.minimum(last + (until_ns > ts_ns[last]), len(own) - 1)
+    breaks, session = np.cumsum(matrix.run[own] == 1), matrix.session[own]
     made.move_bps[own] = move
     made.until_ns[own] = np.where(np.isnan(move), NEVER_NS, until_ns)
-    made.crosses_break[own] = breaks[last] != breaks
-    made.crosses_session[own] = matrix.session[own][last] != matrix.session[own]
+    made.crosses_break[own] = breaks[after] != breaks
+    made.crosses_session[own] = session[after] != session

@@ -12,7 +12,7 @@ from engine.model_setup import open_models
 from strategies.model_spec import ModelWindow, read_columns
 from strategies.registry import Registry
 
-_FEATURE: Final = re.compile(r"(?:([\w.-]+)=)?\s*(\w+\s*(?:\(.*\))?)\s*(?:\.(\w+))?")
+_FEATURE: Final = re.compile(r"(?:([\w.-]+)\s*=)?\s*(\w+\s*(?:\(.*\))?)\s*(?:\.(\w+))?")
 _ROWS: Final = re.compile(r"(\d+)\s*rows?")
 
 

@@ -26,7 +26,11 @@ class _NpyStream:
         self._file = path.open("wb", buffering=0)
         self._row = dtype
         self._count = 0
-        self._write_header()
+        try:
+            self._write_header()
+        except OSError:
+            self._file.close()
+            raise
 
     def write(self, rows: np.ndarray[Any, Any]) -> None:
         left = memoryview(np.ascontiguousarray(rows).tobytes())
@@ -73,10 +77,14 @@ class NpzSink:
         self._table = table
         self._directory = Path(tempfile.mkdtemp(prefix=".heqis-", dir=path.parent))
         dtype = table.dtype
-        self._streams = {
-            one.name: _NpyStream(self._directory / f"{at}.npy", dtype.fields[one.name][0])  # type: ignore[index] # it has fields
-            for at, one in enumerate(table.columns)
-        }
+        self._streams: dict[str, _NpyStream] = {}
+        try:
+            for at, one in enumerate(table.columns):
+                place = self._directory / f"{at}.npy"
+                self._streams[one.name] = _NpyStream(place, dtype[one.name])
+        except OSError:
+            self._discard()
+            raise
 
     def write(self, batch: Batch) -> None:
         """Write rows."""
@@ -90,7 +98,10 @@ class NpzSink:
                 stream.close()
             self._zip()
         finally:
-            shutil.rmtree(self._directory, ignore_errors=True)
+            self._discard()
+
+    def _discard(self) -> None:
+        shutil.rmtree(self._directory, ignore_errors=True)
 
     def _zip(self) -> None:
         facts = {**self._table.facts, "units": units_of(self._table)}

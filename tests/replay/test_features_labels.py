@@ -61,6 +61,14 @@ def test_a_label_over_missing_rows_is_flagged() -> None:
     assert made.usable.tolist() == [True, True, False, True, False]
 
 
+def test_a_horizon_that_ends_in_a_hole_is_flagged() -> None:
+    made = labels(matrix([0, 1, 2, 9, 10, 11], run=[1, 2, 3, 1, 2, 3]), [1.0] * 6, "1500ms")
+    assert made.crosses_break.tolist() == [False, True, True, False, False, False]
+    night = labels(matrix([0, 1, 2, 9, 10], session=[0, 0, 0, 1, 1]), [1.0] * 5, "1500ms")
+    assert night.crosses_session.tolist() == [False, True, True, False, False]
+    assert labels(matrix([0, 1, 9], session=[0, 0, 1]), [1.0] * 3, "1s").crosses_session[0] == 0
+
+
 def test_a_label_on_another_day_is_flagged() -> None:
     made = labels(matrix([0, 1, 2, 3], session=[7, 7, 8, 8]), [1.0] * 4, "1s")
     assert made.crosses_session.tolist() == [False, True, False, False]
