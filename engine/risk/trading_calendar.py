@@ -9,6 +9,7 @@ import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -162,6 +163,7 @@ def _fx_sessions(first: date, last: date) -> list[Session]:
     ]
 
 
+@lru_cache(maxsize=64)
 def _exchange_sessions(name: str, first: date, last: date) -> list[Session] | None:
     import exchange_calendars
 

@@ -17,7 +17,8 @@ _QUOTE = int(TickKind.QUOTE)
 _HALTED_FLAG = int(TickFlag.HALTED)
 _AUCTION_FLAG = int(TickFlag.AUCTION)
 _OUT_FLAG = int(TickFlag.OUT_OF_SESSION)
-_ODD_FLAGS = int(TickFlag.ODD_CONDITION | TickFlag.CROSSED)
+_CROSSED_FLAG = int(TickFlag.CROSSED)
+_ODD_FLAGS = int(TickFlag.ODD_CONDITION) | _CROSSED_FLAG
 _NO_SIZE = int(TickFlag.NO_SIZE)
 
 _FITS = -1
@@ -140,6 +141,8 @@ def _see_tick_nb(m, t):
         m["bid"], m["ask"] = t["bid"], t["ask"]
         m["bid_size"], m["ask_size"] = t["bid_size"], t["ask_size"]
     if t["flags"] & _ODD_FLAGS:
+        if t["flags"] & _CROSSED_FLAG:
+            forget_book_nb(m)
         return
     if kind != _QUOTE and t["price"] > 0.0:
         m["last"] = t["price"]

@@ -242,6 +242,15 @@ def test_after_a_gap_the_book_is_not_what_it_was(tmp_path: Path) -> None:
     assert result.fills["price"].tolist() == [90.0]
 
 
+def test_a_crossed_book_sells_nothing_below_its_bid(tmp_path: Path) -> None:
+    """The quote after the signal is crossed; the trade after it fills at its own price."""
+    ticks = quotes([0, 1, 2], [100.0, 103.0, 100.0], [100.1, 99.0, 100.1])
+    ticks["flags"][1] = TickFlag.CROSSED
+    ticks["kind"][2], ticks["price"][2], ticks["size"][2] = TickKind.TRADE, 101.0, 1
+    result = trade(tmp_path, ticks, orders((0, BUY)), settings(), coin())
+    assert result.fills["price"].tolist() == [101.0]
+
+
 def test_the_account_is_the_same_however_full_its_tables_get(tmp_path: Path) -> None:
     """More fills than the tables begin with."""
     count = 6_000
