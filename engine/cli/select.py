@@ -1,6 +1,7 @@
 """``heqis select``: strategies chosen on one part of the data, reported on another."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,6 +48,9 @@ def select(
     min_trades: Annotated[
         int, typer.Option(min=0, help="Finished trades a candidate needs to be chosen.")
     ] = 1,
+    at_least: Annotated[
+        float, typer.Option(help="Value of the objective a candidate needs.", show_default=False)
+    ] = -math.inf,
     other_trials: Annotated[
         int, typer.Option(min=0, help="Trials made before to come to these candidates.")
     ] = 0,
@@ -72,7 +76,7 @@ def select(
     from replay.backtest.selection_report import as_json, write_selection
     from replay.backtest.trading_days import trading_days
 
-    rules = SelectionRules(_objective(objective), min_trades, days_per_year, other_trials)
+    rules = SelectionRules(_objective(objective), min_trades, at_least, days_per_year, other_trials)
     files = [Path(file) for file in config or ()]
     base = load_config(files)
     candidates = _candidates(files, base, candidate or (), param or ())

@@ -46,12 +46,14 @@ class SelectionRules:
     Attributes:
         objective: The number that decides.
         min_trades: Finished trades without which a candidate is not eligible.
+        least_value: Of the objective, below which a candidate is not eligible.
         days_per_year: To annualise by.
         other_trials: Trials that were made elsewhere to come to these candidates.
     """
 
     objective: Objective = "sharpe"
     min_trades: int = 1
+    least_value: float = -math.inf
     days_per_year: float = DAYS_PER_YEAR
     other_trials: int = 0
 
@@ -220,9 +222,8 @@ def _judge(number: int, result: BacktestResult, rules: SelectionRules) -> Ranked
         value = getattr(trade_metrics(finished), rules.objective)
     else:
         value = getattr(account_metrics(result, rules.days_per_year), rules.objective)
-    enough = len(finished) >= rules.min_trades
-    purged = len(result.trades) - len(finished)
-    return Ranked(number, value, len(finished), purged, enough and not math.isnan(value))
+    eligible = len(finished) >= rules.min_trades and value >= rules.least_value
+    return Ranked(number, value, len(finished), len(result.trades) - len(finished), eligible)
 
 
 def joined(parts: Sequence[BacktestResult], cash: float) -> BacktestResult:

@@ -60,8 +60,8 @@ class SpanRunner:
         """Run it, beginning with so much cash.
 
         Returns:
-            The span's days and no others. Signals before it are not counted, and refusals, which
-            cannot be told apart by their time, not at all.
+            The span's days and no others. Signals before it are not counted; refusals and notes,
+            which cannot be told apart by their time, not at all.
 
         Raises:
             CheckFailedError: the result does not add up.
@@ -75,5 +75,6 @@ class SpanRunner:
         unfilled = dict(result.unfilled)
         signals = result.signals - unfilled.pop(Why.OUTSIDE_SPAN.name, 0)
         return replace(
-            result, equity=result.equity[inside], signals=signals, unfilled=unfilled, refusals={}
-        )
+            result, equity=result.equity[inside], signals=signals, unfilled=unfilled, refusals={},
+            notes={},
+        )  # fmt: skip

@@ -157,6 +157,19 @@ def test_a_candidate_with_too_few_trades_is_not_chosen() -> None:
     assert [(one.candidate, one.eligible) for one in ranked] == [(1, True), (0, False)]
 
 
+def test_a_candidate_below_the_least_value_is_not_chosen() -> None:
+    results = results_of([[-10.0, 5.0], [-20.0, 5.0]])
+    for least, eligible in ((-math.inf, [True, True]), (0.0, [False, False])):
+        rules = SelectionRules(objective="cumulative_return", least_value=least)
+        assert [one.eligible for one in rank(results, rules)] == eligible
+    worth = float(np.mean([-10.0, 5.0]) / 10_000.0)
+    rules = SelectionRules(objective="avg_return", least_value=worth)
+    assert [(one.candidate, one.eligible) for one in rank(results, rules)] == [
+        (0, True),
+        (1, False),
+    ]
+
+
 def test_of_equals_the_first_is_chosen() -> None:
     assert rank(results_of([[1.0, 2.0]] * 3), SelectionRules())[0].candidate == 0
 
