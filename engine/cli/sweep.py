@@ -65,6 +65,9 @@ def sweep(
 ) -> None:
     """Run a backtest for every set of parameters, on all processors, and judge the best by all.
 
+    Every trial is kept, with its metrics and daily returns, and counts in the deflated Sharpe
+    ratio. Without -c, configs/replay.toml is used.
+
     Example: heqis sweep daily.hql -c mine.toml -p strategies.macd.params.fast=5:50:5
     -p strategies.macd.params.slow=20:120:10 --sampler grid
     """
@@ -72,14 +75,15 @@ def sweep(
         need(module, "lab")
     if ray is not None:
         need("ray", "ray")
-    from engine.config import load_config
+    from engine.config import CONFIGS, load_config
     from replay.sweep.session import Options, Session
 
     options = Options(
         tuple(param), _sampler(sampler), trials, jobs, None if storage == "none" else storage,
         name, resume, objective, seed, ray,
     )  # fmt: skip
-    session = Session(logs, load_config(config or ()), options, _cores())
+    settings = load_config(config or [CONFIGS / "replay.toml"])
+    session = Session(logs, settings, options, _cores())
     try:
         verdict = _run(session, logs, options.storage)
         _write(session, verdict, html, out)

@@ -22,8 +22,13 @@ MINIMISED: Final = ("max_drawdown", "annual_volatility", "drawdown_days", "max_t
 
 
 def play_backtest(prepared: Prepared, blueprint: Blueprint) -> Played:
-    """Run one backtest and measure it."""
-    result = backtest(prepared, blueprint, blueprint.config.backtest)
+    """Run one backtest and measure it.
+
+    Raises:
+        CheckFailedError: it does not add up.
+    """
+    result = backtest(prepared, blueprint)
+    result.check()
     measured = {**asdict(account_metrics(result)), **asdict(trade_metrics(result.trades))}
     return Played(
         metrics={name: float(value) for name, value in measured.items()},

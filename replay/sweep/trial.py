@@ -14,7 +14,7 @@ from typing import Any
 from numba.core import event
 
 from engine.composition import Blueprint, resolve
-from engine.core.errors import UserError
+from engine.core.errors import CheckFailedError, UserError
 from replay.sweep.dimension import Scalar
 from replay.sweep.space import SearchSpace
 from strategies.kernel_cache import share_modules
@@ -97,13 +97,17 @@ class Bench:
         share_modules()
 
     def run(self, number: int, params: dict[str, Scalar]) -> Outcome:
-        """Run one trial; parameters that the configuration refuses are an outcome, too."""
+        """Run one trial.
+
+        Parameters that the configuration refuses are an outcome, too, and so is a backtest that
+        does not add up.
+        """
         began = time.perf_counter()
         with count_compiled() as compiled:
             try:
                 blueprint = resolve(self._task.space.config_at(params), share=False)
                 played = self._task.play(self._recording, blueprint)
-            except UserError as error:
+            except (UserError, CheckFailedError) as error:
                 wall_s = time.perf_counter() - began
                 return Outcome(number, params, error=str(error), wall_s=wall_s)
         return Outcome(

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import optuna
 import pytest
-from sweep_cases import FAST, GRID, facts, ledger_of, space_of
+from sweep_cases import FAST, GRID, SLOW, facts, ledger_of, space_of
 
 from engine.core.errors import ConfigError
+from replay.sweep.dimension import Scalar
 from replay.sweep.ledger import WINDOW, open_ledger
 from replay.sweep.sampling import distributions
 from replay.sweep.trial import Outcome
 
 SPACE = space_of(*GRID)
-PARAMS = dict(zip((one.key for one in SPACE.dimensions), (4, 9), strict=True))
+PARAMS: dict[str, Scalar] = {FAST: 4, SLOW: 9}
 DAYS = (20240102, 20240103, 20240104)
 
 
@@ -67,10 +68,10 @@ def test_study_that_is_there_is_not_begun_again(tmp_path: Path) -> None:
 
 
 def test_study_of_something_else_is_not_taken_up(tmp_path: Path) -> None:
-    ledger_of(SPACE, tmp_path / "s.db", recording="one", **{WINDOW: 2}).close()
+    ledger_of(SPACE, tmp_path / "s.db", recording="one", window=2).close()
     with pytest.raises(ConfigError, match="of another recording, 'one' and not 'two'"):
         ledger_of(SPACE, tmp_path / "s.db", resume=True, recording="two")
-    again = ledger_of(SPACE, tmp_path / "s.db", resume=True, recording="one", **{WINDOW: 8})
+    again = ledger_of(SPACE, tmp_path / "s.db", resume=True, recording="one", window=8)
     assert again.about[WINDOW] == 2
     again.close()
 

@@ -12,8 +12,9 @@ import numpy as np
 import orjson
 import pyarrow.parquet as pq
 import pytest
+from pipeline_cases import RULES
 from process_rig import eventually
-from sweep_cases import FAST, GRID, RULES, SLOW, facts, write_market
+from sweep_cases import FAST, GRID, SLOW, facts, write_market
 from typer.testing import CliRunner
 
 from engine.cli.main import make_app

@@ -1,0 +1,83 @@
+"""A Ray cluster: the same trials as processes of this machine, for every sampler."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pipeline_cases import RULES
+from sweep_cases import FAST, SLOW, facts, write_market
+
+from engine.config import Config
+from engine.core.errors import ConfigError
+from replay.sweep.dimension import parse_dimension
+from replay.sweep.ray_pool import Cluster, RayPool
+from replay.sweep.sampling import SamplerName
+from replay.sweep.session import Options, Session
+from replay.sweep.space import make_space
+from replay.sweep.trial import Outcome, Played, Task
+
+pytest.importorskip("ray", reason="Ray is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    # What Ray itself leaves behind and warns of is not this project's.
+    pytest.mark.filterwarnings("default"),
+]
+CONFIG = Config.model_validate(
+    {**RULES, "backtest": {"sessions": "off", "sizing": {"by": "shares", "amount": 10}}}
+)
+GRID = (f"{FAST}=2:10:2", f"{SLOW}=6:18:3")
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_market(tmp_path_factory.mktemp("logs") / "market.hql")
+
+
+def ran(log: Path, sampler: SamplerName, **more: Any) -> list[Outcome]:
+    options = Options(GRID, sampler=sampler, trials=25, objective="cumulative_return", **more)
+    session = Session([log], CONFIG, options, 2)
+    try:
+        return list(session.run().outcomes)
+    finally:
+        session.close()
+
+
+def die_at_four(recording: object, blueprint: Any) -> Played:
+    """End this worker where fast is 4."""
+    if blueprint.config.strategies[0].params["fast"] == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Played({"signals": 1.0})
+
+
+def test_cluster_makes_the_trials_that_processes_make(log: Path) -> None:
+    for sampler in SamplerName:
+        local = ran(log, sampler, jobs=2)
+        cluster = ran(log, sampler, jobs=2, ray="local")
+        assert facts(cluster) == facts(local)
+        assert len({one.digest for one in local}) > 5
+        assert sum(one.compiled for one in cluster) == 0
+
+
+def test_lost_worker_is_replaced_and_the_trial_kept_with_its_error() -> None:
+    task = Task(make_space(CONFIG, [parse_dimension(f"{FAST}=2:6")]), die_at_four)
+    cluster = Cluster("local", 2)
+    try:
+        pool = RayPool(task, {}, cluster, 2)
+        for fast in (2, 4, 6):
+            pool.submit((fast, {FAST: fast}))
+        outcomes: dict[int, Outcome] = {}
+        while len(outcomes) < 3:
+            outcomes.update((one.number, one) for one in pool.take())
+        pool.close()
+    finally:
+        cluster.close()
+    assert "its worker was lost, twice" in outcomes[4].error
+    assert outcomes[2].metrics == outcomes[6].metrics == {"signals": 1.0}
+
+
+def test_address_without_a_cluster_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"--ray.*no cluster answers there"):
+        Cluster("127.0.0.1:1")
