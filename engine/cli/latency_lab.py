@@ -13,7 +13,9 @@ from engine.cli.common import AsJson, ConfigFiles, need, print_json
 from engine.core.errors import CheckFailedError, ConfigError, UserError
 
 if TYPE_CHECKING:
+    from engine.config import Config
     from replay.lab.results import Result, Run
+    from replay.lab.settings import LabSettings
 
 _OVERRIDES = "HEQIS__"
 
@@ -64,20 +66,8 @@ def run(
 
     Example: heqis latency run btc.hql -c configs/demo.toml --speed 1,10,max-sustainable
     """
-    import uvloop
-
-    from engine.composition import resolve
     from engine.config import load_config
-    from engine.core.settings import parse_duration_ns
-    from replay.lab.campaign import Campaign
     from replay.lab.settings import LabSettings, check_settings, parse_speeds
-    from replay.lab.table import lab_console
-
-    def duration_ns(option: str, text: str) -> int:
-        try:
-            return int(parse_duration_ns(text))
-        except ValueError as error:
-            raise ConfigError("command line", option, text, str(error)) from error
 
     if html:
         need("plotly", "lab")
@@ -90,25 +80,47 @@ def run(
         speeds=speeds,
         search=search,
         clients=clients,
-        warm_up_ns=duration_ns("--warm-up", warm_up),
-        length_ns=duration_ns("--seconds", seconds),
+        warm_up_ns=_duration_ns("--warm-up", warm_up),
+        length_ns=_duration_ns("--seconds", seconds),
         repeats=repeats,
-        budget_ns=duration_ns("--budget", budget or "5ms"),
-        lateness_budget_ns=duration_ns("--lateness-budget", lateness_budget),
-        slot_ns=loaded.gateway.turn_interval if batch is None else duration_ns("--batch", batch),
-        longest_gap_ns=duration_ns("--longest-gap", longest_gap),
-        skip_ns=duration_ns("--skip", skip),
+        budget_ns=_duration_ns("--budget", budget or "5ms"),
+        lateness_budget_ns=_duration_ns("--lateness-budget", lateness_budget),
+        slot_ns=_duration_ns("--batch", batch) if batch else loaded.gateway.turn_interval,
+        longest_gap_ns=_duration_ns("--longest-gap", longest_gap),
+        skip_ns=_duration_ns("--skip", skip),
         market_times=times == "market",
     )
-    resolve(loaded)
     check_settings(settings, budget_given=budget is not None)
-    told = lab_console(stderr=True)
-    campaign = Campaign(loaded, settings, lambda text: told.print(text, style="dim"))
-    directory = _make_directory(out)
-    with _without_overrides():
-        result = uvloop.run(campaign.run(directory, _shower(directory, quiet=json)))
+    directory, result = _measure(loaded, settings, out, quiet=json)
     _write(directory, result, html=html)
     _show(directory, result, as_json=json)
+
+
+def _duration_ns(option: str, text: str) -> int:
+    from engine.core.settings import parse_duration_ns
+
+    try:
+        return int(parse_duration_ns(text))
+    except ValueError as error:
+        raise ConfigError("command line", option, text, str(error)) from error
+
+
+def _measure(
+    config: "Config", settings: "LabSettings", out: Path | None, *, quiet: bool
+) -> tuple[Path, "Result"]:
+    """Do what was asked for; return where the results go, and the results."""
+    import uvloop
+
+    from engine.composition import resolve
+    from replay.lab.campaign import Campaign
+    from replay.lab.table import lab_console
+
+    resolve(config)
+    told = lab_console(stderr=True)
+    campaign = Campaign(config, settings, lambda text: told.print(text, style="dim"))
+    directory = _make_directory(out)
+    with _without_overrides():
+        return directory, uvloop.run(campaign.run(directory, _shower(directory, quiet=quiet)))
 
 
 def _make_directory(out: Path | None) -> Path:
