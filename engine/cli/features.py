@@ -35,7 +35,7 @@ def features(
     ] = "",
     feature: Annotated[
         list[str] | None,
-        typer.Option(help="[name=]indicator[(parameter=number, …)][.output]; repeat for more."),
+        typer.Option(help=r"\[name=]indicator[(parameter=number, …)][.output]; repeat for more."),
     ] = None,
     on: Annotated[
         str,
@@ -66,7 +66,8 @@ def features(
 
     Examples: heqis features btc.hql -c configs/demo.toml --model tcn --horizon 20s -o btc.parquet;
     heqis features aig.hql --feature 'rsi(length=14)' --feature macd.histogram --on 1m
-    --horizon 5m --band-bps 5 -o aig.npz
+    --horizon 5m --band-bps 5 -o aig.npz;
+    heqis export features btc.hql -c configs/demo.toml --model tcn -o rows.parquet
     """
     from engine.config import CONFIGS, load_config
     from replay.export.features import feature_table
