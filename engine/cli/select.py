@@ -83,17 +83,23 @@ def select(
     prepared = Prepared.load(logs)
     days = trading_days(prepared)
     folds = _folds(len(days), validation, test, embargo, anchored)
+    _make_directory(out)
     with _progress(len(folds) * (len(candidates) + 1)) as advance:
         chosen = _select(candidates, folds, prepared, days, rules, advance)
-    try:
-        write_selection(chosen, days.days, out, rules, logs)
-    except OSError as error:
-        told = f"a directory to write to: {error.strerror or error}"
-        raise ConfigError("command line", "--out", str(out), told) from None
+    write_selection(chosen, days.days, out, rules, logs)
     if json:
         print_json(as_json(chosen, days.days))
     else:
         _print(chosen, days, rules, out)
+
+
+def _make_directory(out: Path) -> None:
+    """Find out before the backtests, not after them, that there is nowhere to write to."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        told = f"a directory to write to: {error.strerror or error}"
+        raise ConfigError("command line", "--out", str(out), told) from None
 
 
 def _select(

@@ -3,14 +3,10 @@
 A fold is a validation span, an embargo that belongs to neither, and a test span right after it.
 Test spans follow each other without overlap, so that together they are one untouched history; a
 day is a test day once, and no fold chooses by a day at or after the beginning of its own test.
-Purging takes out the trades that live across a border of a span: what became of them was decided
-by prices of the other side (López de Prado, "Advances in Financial Machine Learning", 2018, ch. 7).
+Reference: López de Prado, "Advances in Financial Machine Learning", 2018, ch. 7 and 12.
 """
 
 from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
 
 
 class Span(NamedTuple):
@@ -66,17 +62,3 @@ def walk_forward(
         )
         for number, start in enumerate(range(first, days, test), 1)
     )
-
-
-def inside(
-    entered_ns: npt.NDArray[np.int64], left_ns: npt.NDArray[np.int64], start_ns: int, stop_ns: int
-) -> npt.NDArray[np.bool_]:
-    """Return which trades lived wholly inside a span; the others are purged.
-
-    Args:
-        entered_ns: Time of each trade's entry, shape (T,).
-        left_ns: Of its end.
-        start_ns: Where the span begins.
-        stop_ns: Where it ends; a trade may end right there.
-    """
-    return (entered_ns > start_ns) & (left_ns <= stop_ns)

@@ -80,3 +80,11 @@ def test_what_a_user_gets_wrong_is_told(
     with pytest.raises(ConfigError, match=told):
         run(market, *arguments, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_is_no_directory_is_told_before_anything_runs(
+    market: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").write_text("a file", encoding="utf-8")
+    with pytest.raises(ConfigError, match="--out"):
+        run(market, "--out", tmp_path / "out")

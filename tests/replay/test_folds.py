@@ -1,11 +1,10 @@
 """Walk-forward folds: nothing is judged twice, nothing is chosen by what it is judged on."""
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.backtest.folds import Fold, Span, SpanError, inside, walk_forward
+from replay.backtest.folds import Fold, Span, SpanError, walk_forward
 
 
 def test_folds_roll_over_the_days() -> None:
@@ -55,9 +54,3 @@ def test_tests_are_one_history_and_no_choice_sees_its_own(
 def test_spans_without_a_day_are_refused(validation: int, test: int, embargo: int) -> None:
     with pytest.raises(SpanError, match="a day at least"):
         walk_forward(100, validation, test, embargo)
-
-
-def test_trades_across_a_border_are_purged() -> None:
-    entered = np.array([5, 10, 11, 15, 19, 25])
-    left = np.array([11, 12, 15, 20, 21, 26])
-    assert inside(entered, left, 10, 20).tolist() == [False, False, True, True, False, False]
