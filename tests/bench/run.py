@@ -29,6 +29,7 @@ BENCHMARKS: Final = {
     "nautilus": "bench_nautilus",
     "backtest-daily": "bench_backtest_daily",
     "backtest-ticks": "bench_backtest_ticks",
+    "sweep": "bench_sweep",
     "ingest": "bench_ingest",
     "client": "bench_tick_to_client",
     "start": "bench_start",
