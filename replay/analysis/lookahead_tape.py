@@ -3,6 +3,7 @@
 Many runs can be made of it, and of what it might have been from some record on.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,7 +107,7 @@ def load_tape(paths: Sequence[Path], burst: int, limit: int | None = None) -> Ta
     Args:
         paths: Tick logs, at least one.
         burst: Most records of a burst.
-        limit: Stop after so many records; None for all.
+        limit: Stop after so many records, gaps among them; None for all.
 
     Raises:
         InputFileError: a log that is missing, holds no record, or is too long to be kept.
@@ -115,10 +116,11 @@ def load_tape(paths: Sequence[Path], burst: int, limit: int | None = None) -> Ta
     readers = [LogReader(path) for path in paths]
     try:
         total = sum(count_records(reader, Schema.TICK, Schema.BAR) for reader in readers)
-        if min(total, total if limit is None else limit) > MAX_RECORDS:
+        wanted = sys.maxsize if limit is None else limit
+        if min(total, wanted) > MAX_RECORDS:
             problem = f"its {total} records are more than {MAX_RECORDS}; take a part with --limit"
             raise InputFileError(paths[0], problem)
-        made = _Loader(readers, burst, total if limit is None else min(limit, total)).run()
+        made = _Loader(readers, burst, wanted).run()
     finally:
         for reader in readers:
             reader.close()
