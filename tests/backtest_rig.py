@@ -140,12 +140,20 @@ def trade_prepared(
 ) -> BacktestResult:
     """Trade orders on one segment; what comes of it adds up."""
     assert len(prepared.segments) == 1
-    segment = prepared.segments[0]
-    given["ts"] = segment.records["ts_recv"][given["row"]]
+    return trade_segments(prepared, [given], config)
+
+
+def trade_segments(
+    prepared: Prepared, given: Sequence[npt.NDArray[np.void]], config: Config
+) -> BacktestResult:
+    """Trade each segment's orders on it; what comes of it adds up."""
     simulator = Simulator(prepared, config, load_rulebook(config.risk.market.rulebook), 1)
-    simulator.define(segment.definitions)
-    simulator.run(segment.schema, segment.records, given)
+    for segment, of_segment in zip(prepared.segments, given, strict=True):
+        of_segment["ts"] = segment.records["ts_recv"][of_segment["row"]]
+        simulator.define(segment.definitions)
+        simulator.run(segment.schema, segment.records, of_segment)
     simulator.finish()
-    result = make_result(simulator, prepared, config.backtest.cash, ("hand",), len(given))
+    count = sum(map(len, given))
+    result = make_result(simulator, prepared, config.backtest.cash, ("hand",), count)
     result.check()
     return result
