@@ -64,20 +64,20 @@ def select(
 
     Each fold ranks all candidates over its validation days and runs only the best over the test
     days that follow, after an embargo. Writes best_metrics.csv, selection.json, ranking.csv, the
-    trades of the tests and report.html.
+    trades of the tests and report.html. Without -c, configs/replay.toml is used.
 
     Example: heqis select daily.hql -c config.toml --validation 250 --test 60 --embargo 5
     """
     for library in ("empyrical", "plotly"):
         need(library, "lab")
-    from engine.config import load_config
+    from engine.config import CONFIGS, load_config
     from replay.backtest.prepared import Prepared
     from replay.backtest.selection import SelectionRules
     from replay.backtest.selection_report import as_json, write_selection
     from replay.backtest.trading_days import trading_days
 
     rules = SelectionRules(_objective(objective), min_trades, at_least, days_per_year, other_trials)
-    files = [Path(file) for file in config or ()]
+    files = [Path(file) for file in config or (CONFIGS / "replay.toml",)]
     base = load_config(files)
     candidates = _candidates(files, base, candidate or (), param or ())
     prepared = Prepared.load(logs)
