@@ -4,6 +4,7 @@ Plain or Zstandard, told apart by their first bytes, versions 1 to 3. A file tha
 off anywhere is an InputFileError: nothing after that place could be trusted.
 """
 
+import contextlib
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -119,8 +120,9 @@ class SymbolTable:
                     self._intervals.setdefault(int(number), []).append(span)
 
     def read_message(self, message: Any) -> None:
-        """Learn a mapping that a live recording holds among its records."""
-        self._said[message.instrument_id] = message.stype_out_symbol
+        """Learn a mapping that a live recording holds among its records, if its text is one."""
+        with contextlib.suppress(dbn.DBNError):
+            self._said[message.instrument_id] = message.stype_out_symbol
 
     def symbol(self, number: int, ts_ns: int) -> str:
         """Return the symbol of an instrument id at a time, "" if the file does not say."""

@@ -1,9 +1,11 @@
 """Reads event arrays from .npz and .npy files, some thousand rows at a time."""
 
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any, Final, NamedTuple
 
 import numpy as np
@@ -18,6 +20,10 @@ _FIELDS: Final = {"ev": "u8", "exch_ts": "i8", "local_ts": "i8", "px": "f8", "qt
 _NPY: Final = b"\x93NUMPY"
 _ZIP: Final = b"PK\x03\x04"
 _MEMBER: Final = "data.npy"
+_BAD_HEADER: Final = (
+    ValueError, TypeError, KeyError, SyntaxError, TokenError, RecursionError, MemoryError, Warning,
+)  # fmt: skip
+"""What NumPy lets through where a header is no literal of a dict; a header of old is one too."""
 _EXPECTED: Final = (
     "an event array has the fields ev (u8), exch_ts (i8), local_ts (i8), px (f8), qty (f8)"
 )
@@ -77,10 +83,12 @@ def _array(path: Path, file: IO[bytes]) -> Iterator[IO[bytes]]:
 
 def _header(path: Path, stream: IO[bytes]) -> tuple[np.dtype[Any], int]:
     try:
-        version = npy.read_magic(stream)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read(stream)
-    except ValueError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            version = npy.read_magic(stream)
+            read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, _, dtype = read(stream)
+    except _BAD_HEADER as error:
         raise InputFileError(path, f"damaged array header: {error}") from None
     missing = [
         name

@@ -76,3 +76,26 @@ def test_a_recorded_file_imports_from_the_command_line(tmp_path: Path) -> None:
     path = data_file("cn_future_tick/CFFEX.IF.HOT_tick_20210104.decoded.csv.gz")
     done = heqis("import", "cffex-tick", path, "-o", tmp_path / "if.hql", "--json")
     assert json.loads(done.stdout)["ticks"] == 27_955
+
+
+@pytest.mark.data
+def test_books_are_told_on_the_command_line(tmp_path: Path) -> None:
+    path = data_file("binance_raw_ws/usdm_btcusdt_20230404.dat.gz")
+    log = tmp_path / "btc.hql"
+    told = json.loads(
+        heqis("import", "binance-raw", path, "--depth", "10", "-o", log, "--json").stdout
+    )
+    assert told["rows"] == told["ticks"] + told["bars"] + told["raw"]
+    assert told["depth"] == 2444
+    assert told["books"] == {"applied": 4322, "compared": 310, "diffs": 4322, "snapshots": 1}
+    assert json.loads(heqis("log", "info", log, "--json").stdout)["records"]["DEPTH10"] == 2444
+
+
+@pytest.mark.data
+def test_a_dbn_file_imports_from_the_command_line(tmp_path: Path) -> None:
+    pytest.importorskip("databento_dbn", reason="databento-dbn is not installed")
+    path = data_file("dbn_conformance/test_data.mbp-10.v3.dbn.zst")
+    done = heqis("import", "dbn", path, "-o", tmp_path / "es.hql")
+    assert done.returncode == 0, done.stderr
+    assert "depth records" in done.stdout
+    assert "ESH1.GLBX" in done.stdout
