@@ -40,8 +40,8 @@ def backtest(
 ) -> None:
     """Trade the signals on recorded ticks or bars, with fees and the market's rules.
 
-    The pipeline is the live one; the table [backtest] of the configuration says how its signals
-    are traded. Without -c, configs/replay.toml is used.
+    The pipeline is the live one; the configuration's table `backtest` says how its signals are
+    traded. Without -c, configs/replay.toml is used.
 
     Example: heqis backtest shares.hql -c mine.toml --out var/backtest
     """
