@@ -13,10 +13,11 @@ from feeds.log_writer import LogWriter
 from replay.player import play
 from replay.sweep.dimension import parse_dimension
 from replay.sweep.ledger import Ledger, open_ledger
+from replay.sweep.objective import Objective
 from replay.sweep.pools import InlinePool, Pool, Wanted
 from replay.sweep.sampling import Asker, SamplerName, distributions
 from replay.sweep.space import SearchSpace, make_space
-from replay.sweep.sweep import Objective, run_sweep, window_of
+from replay.sweep.sweep import run_sweep, window_of
 from replay.sweep.trial import Outcome, Played, Task
 
 FAST, SLOW = "strategies.fast.params.fast", "strategies.fast.params.slow"

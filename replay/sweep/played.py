@@ -1,24 +1,12 @@
 """What a trial plays: a backtest over prepared data, measured."""
 
 from dataclasses import asdict, replace
-from typing import Final
 
 from engine.composition import Blueprint
-from engine.core.errors import ConfigError
-from engine.core.suggest import known_names
 from replay.backtest.metrics import account_metrics, daily_returns, trade_metrics
 from replay.backtest.prepared import Prepared
 from replay.backtest.run import backtest
-from replay.sweep.sweep import Objective
 from replay.sweep.trial import Played, digest_of
-
-MAXIMISED: Final = (
-    "sharpe", "sortino", "calmar", "cumulative_return", "annual_return", "win_rate",
-    "profit_loss_ratio", "profit_factor", "avg_return",
-)  # fmt: skip
-"""Metrics of which more is better."""
-MINIMISED: Final = ("max_drawdown", "annual_volatility", "drawdown_days", "max_trade_drawdown")
-"""Metrics of which less is better."""
 
 
 def play_backtest(prepared: Prepared, blueprint: Blueprint) -> Played:
@@ -49,16 +37,3 @@ def warm_backtest(prepared: Prepared, blueprint: Blueprint) -> None:
         for segment in first.values()
     )
     backtest(replace(prepared, segments=few), blueprint)
-
-
-def objective_of(metric: str) -> Objective:
-    """Return what trials are judged by.
-
-    Raises:
-        ConfigError: there is no such metric.
-    """
-    names = (*MAXIMISED, *MINIMISED)
-    if metric not in names:
-        expected = known_names("objectives", names, metric)
-        raise ConfigError("command line", "--objective", metric, expected)
-    return Objective(metric, maximise=metric in MAXIMISED)

@@ -161,7 +161,11 @@ class _Worker:
         self.process: SpawnProcess = context.Process(
             target=serve, args=(theirs, task, parcel), name="heqis-sweep", daemon=True
         )
-        self.process.start()
+        told = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: this process says when
+        try:
+            self.process.start()
+        finally:
+            signal.signal(signal.SIGINT, told)
         theirs.close()
 
     def give(self, wanted: Wanted) -> None:
@@ -183,7 +187,6 @@ def serve(connection: "Connection[Any, Any]", task: Task, parcel: Path) -> None:
         task: What to run.
         parcel: Where the recording lies.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to end
     bench = Bench(task, open_parcel(parcel))
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:

@@ -14,7 +14,8 @@ from feeds.log_reader import LogReader
 from replay.backtest.prepared import Prepared
 from replay.sweep.dimension import parse_dimension
 from replay.sweep.ledger import WINDOW, open_ledger
-from replay.sweep.played import objective_of, play_backtest, warm_backtest
+from replay.sweep.objective import objective_of
+from replay.sweep.played import play_backtest, warm_backtest
 from replay.sweep.pools import InlinePool, Pool, ProcessPool
 from replay.sweep.ray_pool import Cluster, RayPool
 from replay.sweep.sampling import Asker, SamplerName, distributions

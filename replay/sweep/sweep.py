@@ -5,38 +5,17 @@ are asked for when the trial ``window`` places before is told. So what is asked 
 window and not on how long a trial took.
 """
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Final
 
 from replay.sweep.ledger import Ledger
+from replay.sweep.objective import Objective
 from replay.sweep.pools import Pool
 from replay.sweep.sampling import Asker, SamplerName
 from replay.sweep.trial import Outcome
 
 _AHEAD: Final = 4
 """Trials a worker that a sampler which learns nothing may be ahead by."""
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """What trials are judged by."""
-
-    metric: str
-    maximise: bool = True
-
-    def value(self, outcome: Outcome) -> float | None:
-        """Return the metric; None where there is none, or it is no finite number."""
-        value = outcome.metrics.get(self.metric, math.nan)
-        return value if math.isfinite(value) else None
-
-    def ranked(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """Return those with a value, the best first; the earlier one where values are equal."""
-        pairs = [(self.value(outcome), outcome) for outcome in outcomes]
-        sign = -1.0 if self.maximise else 1.0
-        judged = [(sign * value, one.number, one) for value, one in pairs if value is not None]
-        return [one for *_, one in sorted(judged, key=lambda each: each[:2])]
 
 
 def window_of(sampler: SamplerName, jobs: int) -> int:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from replay.backtest.metrics import DAYS_PER_YEAR
 from replay.backtest.overfitting import BLOCKS, probability_of_overfitting, usable_blocks
 from replay.backtest.sharpe import Deflated, deflated_sharpe, moments
-from replay.sweep.sweep import Objective
+from replay.sweep.objective import Objective
 from replay.sweep.trial import Outcome
 
 TOP: Final = 10
