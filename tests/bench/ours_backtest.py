@@ -21,7 +21,7 @@ from replay.backtest.run import backtest
 
 BOARDS: Final = ("cn_main", "cn_main_st", "cn_chinext", "cn_star", "us_equity")
 CLOCKS: Final = {"daily": "tick", "ticks": "quote"}
-DAY_BARS: Final = [{"name": "1d", "kind": "time", "interval": "1d"}]
+"""What the rule's samples are; a recorded bar is one of "tick"."""
 
 OPEN_GATE: Final[dict[str, Any]] = {
     "data": {
@@ -53,7 +53,7 @@ def configured(case: str) -> tuple[Blueprint, BacktestConfig]:
     blueprint = resolve(
         Config.model_validate(
             {
-                "bars": DAY_BARS if case == "daily" else [],
+                "bars": [],
                 "strategies": [strategy],
                 "risk": {**OPEN_GATE, "cost": {"check_edge": False, "fees": fees}},
             }
