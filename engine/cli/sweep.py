@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from replay.sweep.session import Session
     from replay.sweep.verdict import Verdict
 
-STORAGE = "var/sweeps.db"
+STORAGE = "var/sweeps.journal"
 _INTERRUPTED = 130
 
 
@@ -46,7 +46,7 @@ def sweep(
     storage: Annotated[
         str,
         typer.Option(
-            help="Where trials are kept: FILE.db, FILE.journal, a database's address, or none."
+            help="Where trials are kept: FILE.journal, FILE.db, a database's address, or none."
         ),
     ] = STORAGE,
     name: Annotated[str, typer.Option(help="Name of the study there.")] = "sweep",

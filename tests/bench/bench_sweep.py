@@ -60,7 +60,7 @@ class Bench:
     def sweep(self, grid: Sequence[str], *more: str) -> tuple[float, dict[str, Any]]:
         """Run a sweep; return seconds and what it told."""
         self.sweeps += 1
-        storage = self.directory / f"{self.sweeps}.db"
+        storage = self.directory / f"{self.sweeps}.journal"
         params = [word for param in grid for word in ("-p", param)]
         return self._run(
             "sweep", self.log, "-c", self.config(), *params, "--sampler", "grid",

@@ -37,7 +37,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ran(log: Path, sampler: SamplerName, **more: Any) -> list[Outcome]:
-    options = Options(GRID, sampler=sampler, trials=25, objective="cumulative_return", **more)
+    options = Options(GRID, sampler=sampler, trials=15, objective="cumulative_return", **more)
     session = Session([log], CONFIG, options, 2)
     try:
         return list(session.run().outcomes)
@@ -52,13 +52,13 @@ def die_at_four(recording: object, blueprint: Any) -> Played:
     return Played({"signals": 1.0})
 
 
-def test_cluster_makes_the_trials_that_processes_make(log: Path) -> None:
-    for sampler in SamplerName:
-        local = ran(log, sampler, jobs=2)
-        cluster = ran(log, sampler, jobs=2, ray="local")
-        assert facts(cluster) == facts(local)
-        assert len({one.digest for one in local}) > 5
-        assert sum(one.compiled for one in cluster) == 0
+@pytest.mark.parametrize("sampler", list(SamplerName))
+def test_cluster_makes_the_trials_that_processes_make(log: Path, sampler: SamplerName) -> None:
+    local = ran(log, sampler, jobs=2)
+    cluster = ran(log, sampler, jobs=2, ray="local")
+    assert facts(cluster) == facts(local)
+    assert len({one.digest for one in local}) > 5
+    assert sum(one.compiled for one in cluster) == 0
 
 
 def test_lost_worker_is_replaced_and_the_trial_kept_with_its_error() -> None:
