@@ -84,7 +84,11 @@ class Checks:
             place = self._twin.ground.taken
             if self.broken_at is None:
                 self.broken_at = place
-            self._differences.add(Difference(kind=Kind.BYTES, place=place, why=why))
+            stretches = self._twin.ground.stretches
+            epoch, seq = (stretches[-1].epoch, stretches[-1].last_seq + 1) if stretches else (0, 0)
+            self._differences.add(
+                Difference(kind=Kind.BYTES, place=place, tick_epoch=epoch, tick_seq=seq, why=why)
+            )
 
         return act
 
