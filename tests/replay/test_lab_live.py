@@ -46,7 +46,7 @@ check_edge = false
 require_book = "never"
 min_depth_notional = 0.0
 """
-OPTIONS = ["--speed", "10", "--seconds", "6s", "--lateness-budget", "1s"]
+OPTIONS = ["--speed", "10", "--seconds", "6s", "--lateness-budget", "60s"]
 
 
 @pytest.fixture(scope="module")

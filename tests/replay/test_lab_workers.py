@@ -14,8 +14,11 @@ from pipeline_cases import market_ticks
 from engine.core.errors import CheckFailedError
 from engine.core.records import TickKind, Ticks
 from feeds.codec import decode_frame
+from latency.hlog import HlogWriter
 from replay.lab import injector
+from replay.lab.engine_side import last_end_ns
 from replay.lab.injector import Stream, make_frames, open_socket, play, send_on_time
+from replay.lab.measured import counts_of
 from replay.lab.schedule import Pace, Schedule, make_schedule
 from replay.lab.spawn import spawned
 from replay.lab.talk import lab_ns
@@ -155,3 +158,15 @@ def test_a_worker_that_says_nothing_is_not_waited_for(tmp_path: Path) -> None:
 
     with pytest.raises(CheckFailedError, match="the injector did not say 'prepared' within"):
         asyncio.run(run())
+
+
+def test_the_end_of_a_latency_log_is_that_of_its_last_whole_line(tmp_path: Path) -> None:
+    path, start = tmp_path / "stages.hlog", 1_700_000_000_000_000_000
+    with HlogWriter(path, start) as writer:
+        assert last_end_ns(path) == start, "nothing is in it yet"
+        for turn in range(3):
+            begin = start + turn * 5_000 * MS
+            writer.append("loop", counts_of(np.array([5, 6])), begin, begin + 5_000 * MS)
+        with path.open("a") as file:
+            file.write("Tag=loop,15.0")
+        assert last_end_ns(path) == pytest.approx(start + 15_000 * MS, abs=1_000)
