@@ -196,7 +196,7 @@ def _refuse_overlaps(readers: Sequence[LogReader]) -> None:
     for reader in readers:
         for symbol, first, last in _ticked(reader):
             for begin, end, path in held.get(symbol, ()):
-                if first <= end and begin <= last:
+                if first < end and begin < last:
                     problem = f"it holds {symbol} over the same time as {path}: give one of them"
                     raise InputFileError(reader.path, problem)
             held.setdefault(symbol, []).append((first, last, reader.path))

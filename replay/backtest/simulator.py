@@ -78,7 +78,7 @@ class Simulator:
     ) -> None:
         self._config = config
         self._rulebook = rulebook
-        boards = [_board_of(row) for row in prepared.instruments]
+        boards = [_board_of(row) for row in prepared.instruments] or [Board.OTHER]
         self._rules = make_rules(boards, rulebook, config)
         count = len(prepared.instruments)
         groups, edges, self._group_of = _groups(prepared, config, rulebook)

@@ -38,6 +38,25 @@ def test_a_log_without_records_is_refused(tmp_path: Path) -> None:
         Prepared.load([tmp_path / "empty.hql"])
 
 
+def test_ticks_of_instruments_that_nobody_defined_are_refused(tmp_path: Path) -> None:
+    with LogWriter(tmp_path / "blind.hql", market_instruments()[:0], epoch=1) as writer:
+        writer.write_ticks(market_ticks(COUNT)[:10])
+    with pytest.raises(InputFileError, match="none of its 10 records can be used"):
+        Prepared.load([tmp_path / "blind.hql"])
+
+
+def test_a_log_of_heartbeats_alone_comes_to_nothing(tmp_path: Path) -> None:
+    ticks = market_ticks(COUNT)
+    beats = ticks[ticks["kind"] == TickKind.HEARTBEAT]
+    with LogWriter(tmp_path / "quiet.hql", market_instruments()[:0], epoch=1) as writer:
+        writer.write_ticks(beats)
+    result = backtest(
+        Prepared.load([tmp_path / "quiet.hql"]), resolve(Config.model_validate(RULES))
+    )
+    result.check()
+    assert (result.records, result.signals, len(result.equity)) == (len(beats), 0, 0)
+
+
 def test_records_out_of_order_are_refused_with_their_place(tmp_path: Path) -> None:
     ticks = market_ticks(COUNT)
     ticks["ts_recv"][1_234] -= 3 * S
@@ -88,6 +107,8 @@ def test_signals_are_those_of_a_replay(tmp_path: Path) -> None:
     assert result.refusals == played.refusals
     known = {(int(f["ts_signal"]), result.symbols[f["instrument"]]) for f in result.fills}
     assert known <= set(replayed)
+    assert set(result.fills["strategy"].tolist()) == {0, 1}
+    assert result.strategies == ("fast", "tick")
 
 
 def test_prepared_records_serve_any_number_of_backtests(tmp_path: Path) -> None:

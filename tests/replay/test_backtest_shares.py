@@ -142,6 +142,31 @@ def test_every_fee_is_a_whole_number_of_fen(busy: BacktestResult) -> None:
     assert busy.fills["tax"][~buys].all()
 
 
+def test_a_trades_drawdown_is_the_deepest_fall_of_its_adjusted_value(
+    prepared: Prepared, market: Market
+) -> None:
+    free = {"limits": OFF, "market": {"price_limits": False, "settlement": False}}
+    trading = {"cash": 1e12, "lots": False, "fees": False, "sizing": {"by": "cash", "amount": 1e6}}
+    result = backtest(prepared, blueprint(risk=free, backtest=trading))
+    place = {symbol: column for column, symbol in enumerate(market.symbols)}
+    for trade in result.trades:
+        column = place[result.symbols[trade["instrument"]]]
+        first, last = (
+            int(np.searchsorted(market.days, dates([trade[name]])[0]))
+            for name in ("ts_entry", "ts_exit")
+        )
+        rows = slice(first, last + 1 if trade["open"] else last)
+        close, pre = market.close[rows, column], market.pre_close[rows, column]
+        there = ~np.isnan(close)
+        growth = close[there] / pre[there]
+        growth[0] = close[there][0] / trade["price_entry"]
+        worth = np.concatenate([[1.0], np.cumprod(growth)])
+        if not trade["open"]:
+            worth = np.append(worth, 1.0 + trade["return"])
+        fall = 1.0 - worth / np.maximum.accumulate(worth)
+        assert trade["drawdown"] == pytest.approx(fall.max(), abs=2e-3)
+
+
 def test_holding_through_every_ex_right_day_earns_what_adjusted_closes_say(
     prepared: Prepared, market: Market
 ) -> None:
