@@ -43,9 +43,7 @@ def by_instrument(filled: Filled) -> Filled:
     return filled[np.argsort(filled["instrument"], kind="stable")]
 
 
-def check_equal(
-    who: str, ours: Filled, theirs: Filled, *, cost_within: float, priced: bool = True
-) -> None:
+def check_equal(who: str, ours: Filled, theirs: Filled, *, cost_within: float) -> None:
     """Compare two engines' fills, one by one.
 
     Args:
@@ -53,7 +51,6 @@ def check_equal(
         ours: FILLED by instrument.
         theirs: FILLED by instrument.
         cost_within: What a fill's commission may differ by: half a cent where money is rounded.
-        priced: Whether prices have to be equal.
 
     Raises:
         MismatchError: they differ; the first fill that does is named.
@@ -63,9 +60,8 @@ def check_equal(
     same = np.ones(len(ours), bool)
     for name in ("instrument", "ts", "side"):
         same &= ours[name] == theirs[name]
-    if priced:
-        same &= np.isclose(ours["price"], theirs["price"], rtol=1e-12, atol=0.0)
-        same &= np.abs(ours["cost"] - theirs["cost"]) <= cost_within + 1e-9
+    same &= np.isclose(ours["price"], theirs["price"], rtol=1e-12, atol=0.0)
+    same &= np.abs(ours["cost"] - theirs["cost"]) <= cost_within + 1e-9
     if not same.all():
         at = int(np.argmin(same))
         raise MismatchError(f"fill {at}: {ours[at]}, {who}: {theirs[at]}")

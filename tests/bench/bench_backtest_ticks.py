@@ -135,12 +135,11 @@ def notes_of(peers: Peers, result: BacktestResult) -> list[str]:
         f"{result.records:,} ticks, {len(filled):,} fills, {round_trips(filled):,} of them sales; "
         f"backtrader gets the first {peers.rows:,} ticks.",
         "Fills of all runs are equal in time, side, price and commission where the engines' rules "
-        f"are. They are not in these: {peers.put_off()} of our fills wait for a tick that is "
-        "neither crossed nor marked as irregular, or come at a trade's price after a crossed quote, "
-        "which no peer does; backtesting.py knows one "
-        "price a row and fills at the mid; NautilusTrader takes a trade's price for bid and ask, "
-        f"which {peers.at_trades()} fills meet, and rounds commission to cents. All of these "
-        "are checked to be exactly that.",
+        f"are. They are not in these. {peers.put_off()} of our fills wait for a tick that is "
+        "neither crossed nor irregular, or come at a trade's price after a crossed quote: rules "
+        "of ours alone. backtesting.py knows one price a row and fills at the mid. NautilusTrader "
+        f"takes a trade's price for bid and ask, which {peers.at_trades()} fills meet, and rounds "
+        "commission to cents. All of these are checked to be exactly that.",
         "Rows of trades are no samples: the channel of pandas, backtesting.py and backtrader is "
         "computed for all quotes at once. backtrader gets a quote as a bar from bid to ask, and "
         "slips to its ends. backtesting.py's statistics are left out.",
