@@ -9,7 +9,7 @@ from feeds.books.binance_rules import DepthDiff, DepthSnapshot, Fit, fit
 from feeds.books.level_book import CAPACITY, Best, LevelBook
 from feeds.books.ticker_check import TickerCheck
 
-MOST_WAITING: Final = 4096
+MOST_WAITING: Final = 1024
 """Most diffs kept while there is no book to put them on."""
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from feeds.books.level_book import Best
 
-REMEMBERED: Final = 4096
+REMEMBERED: Final = 1024
 """Most tops and most tickers that wait for their counterpart; the oldest is forgotten."""
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import config
 from reference.book_twin import BookTwin, Level, TwinTop
 
 from engine.core.records import TickFlag
@@ -135,6 +136,12 @@ def test_repeated_flags_are_those_of_the_records() -> None:
         assert getattr(book_kernel, f"_{name}") == TickFlag[name]
 
 
+compiled = pytest.mark.skipif(
+    bool(getattr(config, "DISABLE_JIT", 0)), reason="kernels run as Python"
+)
+
+
+@compiled
 @settings(max_examples=20)
 @given(st.lists(st.tuples(changes, changes, prices), max_size=10))
 def test_the_compiled_book_equals_its_python(
@@ -163,6 +170,7 @@ def test_the_compiled_book_equals_its_python(
         assert all(np.array_equal(a, b) for a, b in zip(*states, strict=True))
 
 
+@compiled
 def test_one_signature_serves_every_call() -> None:
     book = LevelBook(5)
     book.reset(levels([(1.0, 1.0)]), NO_LEVELS, whole=False)
