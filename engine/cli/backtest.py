@@ -1,5 +1,6 @@
 """``heqis backtest``: what trading the signals on a recording would have come to."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ from engine.cli.common import AsJson, ConfigFiles, need, print_json
 from engine.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from replay.backtest.bar_files import Logs
     from replay.backtest.metrics import Metrics
     from replay.backtest.records import BacktestResult
 
@@ -24,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 def backtest(
     logs: Annotated[
-        list[Path], typer.Argument(help="Logs of ticks or bars; tick logs are merged by time.")
+        list[Path], typer.Argument(help="Logs of ticks or bars, or Parquet files of daily bars.")
     ],
     config: ConfigFiles = None,
     out: Annotated[
@@ -46,21 +48,21 @@ def backtest(
     Example: heqis backtest shares.hql -c mine.toml --out var/backtest
     """
     need("empyrical", "lab")
+    from replay.backtest.bar_files import as_logs
     from replay.backtest.metrics import measure
 
-    result = _run(logs, [Path(file) for file in config or ()], (since, until))
-    result.check()
-    metrics = measure(result)
-    files = _write(result, out, logs)
+    with as_logs(logs) as given:
+        result = _run(given, [Path(file) for file in config or ()], (since, until))
+        result.check()
+        metrics = measure(result)
+        files = _write(result, out, logs, given)
     if json:
         print_json(_as_json(result, metrics, files))
     else:
         _print(result, metrics, files)
 
 
-def _run(
-    logs: list[Path], files: list[Path], span: tuple[str | None, str | None]
-) -> "BacktestResult":
+def _run(logs: "Logs", files: list[Path], span: tuple[str | None, str | None]) -> "BacktestResult":
     from engine.cli.progress import record_progress
     from engine.composition import resolve
     from engine.config import CONFIGS, load_config
@@ -75,11 +77,12 @@ def _run(
         raise ConfigError("command line", "--to", span[1], "a time after --from")
     blueprint = resolve(load_config(files or [CONFIGS / "replay.toml"]))
     total = 0
-    for path in logs:
+    for path in logs.paths:
         with LogReader(path) as reader:
             total += count_records(reader, Schema.TICK, Schema.BAR)
     with record_progress("reading", total) as advance:
-        prepared = Prepared.load(logs, advance)
+        prepared = Prepared.load(logs.paths, advance)
+    prepared = replace(prepared, bad_input={**logs.refused, **prepared.bad_input})
     with record_progress("trading", prepared.records) as advance:
         return run(prepared, blueprint, span=traded, progress=advance)
 
@@ -97,15 +100,17 @@ def _time_ns(option: str, text: str | None, absent: int) -> int:
     return round(moment.timestamp()) * 1_000_000_000
 
 
-def _write(result: "BacktestResult", out: Path | None, logs: list[Path]) -> list[Path]:
+def _write(
+    result: "BacktestResult", out: Path | None, named: list[Path], logs: "Logs"
+) -> list[Path]:
     if out is None:
         return []
     need("plotly", "lab")
     from replay.backtest.report import ReportOptions, write_report
 
-    title = "Backtest of " + ", ".join(path.name for path in logs)
+    title = "Backtest of " + ", ".join(path.name for path in named)
     try:
-        return write_report(result, out, ReportOptions(title=title, logs=logs))
+        return write_report(result, out, ReportOptions(title=title, logs=logs.paths))
     except OSError as error:
         told = f"a directory to write to: {error.strerror or error}"
         raise ConfigError("command line", "--out", str(out), told) from None

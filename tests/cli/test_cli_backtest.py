@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pipeline_cases import market_instruments, market_ticks
 from typer.testing import CliRunner, Result
@@ -76,6 +78,35 @@ def test_times_that_are_none_are_refused(
     with pytest.raises(ConfigError) as caught:
         run(folder, folder / "market.hql", *arguments)
     assert told in str(caught.value)
+
+
+def write_parquet(path: Path, days: int, **columns: list[object]) -> Path:
+    dates = [f"201906{day:02d}" for day in (10, 11, 12, 13, 14)][:days]
+    prices = [10.0 + 0.1 * i for i in range(days)]
+    table: dict[str, list[object]] = {
+        "ts_code": ["600000.SH"] * days, "trade_date": list(map(int, dates)),
+        **{name: list(prices) for name in ("open", "high", "low", "close")},
+        "pre_close": [10.0, *prices[:-1]], "vol": [1e4] * days, "amount": [1e4] * days, **columns,
+    }  # fmt: skip
+    pq.write_table(pa.table(table), path)
+    return path
+
+
+def test_a_parquet_file_of_daily_bars_is_traded_as_its_log_would_be(
+    folder: Path, tmp_path: Path
+) -> None:
+    rows = write_parquet(tmp_path / "daily.parquet", 5, vol=[1e4, 1e4, -1.0, 1e4, 1e4])
+    facts = orjson.loads(run(folder, rows, "--json", "--out", tmp_path / "out").stdout)
+    assert facts["records"] == 4
+    assert facts["bad_input"] == {"row_negative": 1}
+    assert "daily.parquet" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_damaged_parquet_file_is_refused(folder: Path, tmp_path: Path) -> None:
+    whole = write_parquet(tmp_path / "daily.parquet", 5).read_bytes()
+    (tmp_path / "torn.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputFileError, match=r"torn\.parquet: damaged Parquet file"):
+        run(folder, tmp_path / "torn.parquet")
 
 
 def test_a_log_that_is_not_there_is_refused(folder: Path) -> None:
