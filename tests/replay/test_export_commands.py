@@ -111,6 +111,8 @@ def test_ticks_bars_and_features_are_written(place: Path) -> None:
              "-o", "t.npy"), "found 'soon'",
         ),
         (("analyze", "lookahead", "none.hql"), "none.hql"),
+        (("analyze", "lookahead", "mine.toml"), "is not a tick log"),
+        (("export", "ticks", "mine.toml", "-o", "t.npz"), "is not a tick log"),
         (("analyze", "warmup", "--indicator", "rso"), "did you mean 'rsi'"),
     ],
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """How much history indicators need: exact for windows, by arithmetic for averages without end."""
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,18 @@ def test_what_an_exponential_average_needs_is_what_its_arithmetic_says(length: i
     further = math.log(1e-3 / one.off_at_ready) / math.log(fade)
     assert one.needed is not None
     assert one.needed == pytest.approx(length + further, abs=length / 10 + 2)
+
+
+def test_the_page_about_it_tells_what_is_measured(builtin: dict[str, History]) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "analysis.md").read_text()
+    told: dict[str, tuple[int, int | None]] = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 3 and re.match(r"\d", cells[1]):
+            needed = None if cells[2].startswith("never") else int(re.split(r"\D", cells[2])[0])
+            row = int(cells[1].split()[0]), needed
+            told |= dict.fromkeys(re.findall(r"`(\w+)`", cells[0]), row)
+    assert told == {name: (one.declared, one.needed) for name, one in builtin.items()}
 
 
 def test_a_tighter_tolerance_needs_more() -> None:
