@@ -23,6 +23,15 @@ from replay.sweep.trial import Outcome, Played, Task
 FAST, SLOW = "strategies.fast.params.fast", "strategies.fast.params.slow"
 GRID = (f"{FAST}=2:6:2", f"{SLOW}=6:12:3")
 SIGNALS = Objective("signals")
+TRADED = Config.model_validate(
+    {
+        **RULES,
+        "bars": [{"name": "100ms", "kind": "time", "interval": "100ms"}],
+        "strategies": [{**RULES["strategies"][0], "on": "100ms"}, RULES["strategies"][1]],
+        "backtest": {"sessions": "off", "sizing": {"by": "shares", "amount": 10}},
+    }
+)
+"""What backtests over ``write_market`` trade often by."""
 
 
 def write_market(path: Path, count: int = 4_000) -> Path:

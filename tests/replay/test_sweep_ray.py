@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline_cases import RULES
-from sweep_cases import FAST, SLOW, facts, write_market
+from sweep_cases import FAST, SLOW, TRADED, facts, write_market
 
-from engine.config import Config
 from engine.core.errors import ConfigError
 from replay.sweep.dimension import parse_dimension
 from replay.sweep.ray_pool import Cluster, RayPool
@@ -25,9 +23,6 @@ pytestmark = [
     # What Ray itself leaves behind and warns of is not this project's.
     pytest.mark.filterwarnings("default"),
 ]
-CONFIG = Config.model_validate(
-    {**RULES, "backtest": {"sessions": "off", "sizing": {"by": "shares", "amount": 10}}}
-)
 GRID = (f"{FAST}=2:10:2", f"{SLOW}=6:18:3")
 
 
@@ -38,7 +33,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ran(log: Path, sampler: SamplerName, **more: Any) -> list[Outcome]:
     options = Options(GRID, sampler=sampler, trials=15, objective="cumulative_return", **more)
-    session = Session([log], CONFIG, options, 2)
+    session = Session([log], TRADED, options, 2)
     try:
         return list(session.run().outcomes)
     finally:
@@ -62,7 +57,7 @@ def test_cluster_makes_the_trials_that_processes_make(log: Path, sampler: Sample
 
 
 def test_lost_worker_is_replaced_and_the_trial_kept_with_its_error() -> None:
-    task = Task(make_space(CONFIG, [parse_dimension(f"{FAST}=2:6")]), die_at_four)
+    task = Task(make_space(TRADED, [parse_dimension(f"{FAST}=2:6")]), die_at_four)
     cluster = Cluster("local", 2)
     try:
         pool = RayPool(task, {}, cluster, 2)
