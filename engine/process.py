@@ -10,6 +10,9 @@ _STDERR: Final = 2
 _PR_SET_THP_DISABLE: Final = 41
 """``prctl`` of Linux, linux/prctl.h."""
 
+_MALLOC: Final = ((-3, 128 << 10), (-1, 256 << 10), (-8, 2))
+"""``mallopt`` of glibc, malloc.h: M_MMAP_THRESHOLD and M_TRIM_THRESHOLD, bytes; M_ARENA_MAX."""
+
 _GC_THRESHOLDS: Final = (300, 5, 400)
 """Objects made before a first collection; first ones before a second; second ones before a full."""
 
@@ -22,6 +25,17 @@ def refuse_huge_pages() -> bool:
     """
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     return prctl is not None and prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0
+
+
+def give_large_blocks_back() -> bool:
+    """Have memory of 128 KiB and more go back when it is freed; False without glibc.
+
+    By itself glibc raises that bound to 32 MiB once a large block was freed. From then on what a
+    link held behind a hole, or one client's backlog, leaves holes in the heap that small objects
+    keep open: resident memory then grows in steps, for as long as such things happen.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and all(mallopt(what, value) == 1 for what, value in _MALLOC)
 
 
 def keep_collections_short() -> None:

@@ -33,11 +33,12 @@ def engine(config: ConfigFiles = None, verbose: Verbose = False) -> None:
     from engine.config import load_with_origins
     from engine.daemon import run_engine
     from engine.notify import own_notifier
-    from engine.process import refuse_huge_pages, tell_where_it_hangs
+    from engine.process import give_large_blocks_back, refuse_huge_pages, tell_where_it_hangs
     from engine.reload import Sources
 
     log_to_stderr(verbose=verbose)
     refuse_huge_pages()
+    give_large_blocks_back()
     tell_where_it_hangs()
     notifier = own_notifier()
     files = tuple(Path(file) for file in config or ())

@@ -28,10 +28,11 @@ def gateway(config: ConfigFiles = None, as_json: AsJson = False, verbose: Verbos
     from engine.config import load_config
     from engine.gateway_process import run_gateway_process
     from engine.notify import own_notifier
-    from engine.process import refuse_huge_pages, tell_where_it_hangs
+    from engine.process import give_large_blocks_back, refuse_huge_pages, tell_where_it_hangs
 
     log_to_stderr(verbose=verbose)
     refuse_huge_pages()
+    give_large_blocks_back()
     tell_where_it_hangs()
     notifier = own_notifier()
     files = tuple(config or ())

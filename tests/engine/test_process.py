@@ -24,3 +24,39 @@ def test_a_process_can_refuse_huge_pages() -> None:
     assert [line.split() for line in status if line.startswith("THP_enabled")] in (
         [], [["THP_enabled:", "0"]],
     )  # fmt: skip
+
+
+HEAP = """
+import sys
+import psutil
+from engine.process import give_large_blocks_back
+
+if sys.argv[1] == "back":
+    assert give_large_blocks_back()
+freed = bytes(30 << 20)
+del freed
+before = psutil.Process().memory_info().rss
+kept = []
+for turn in range(20):
+    held = []
+    for n in range(100):
+        held.append(bytes(200_000 + 997 * n))
+        kept.append(bytes(600 + 13 * n))
+    del held
+    kept = kept[-1000:]
+print(psutil.Process().memory_info().rss - before)
+"""
+
+
+def grown_bytes(how: str) -> int:
+    done = subprocess.run(
+        [sys.executable, "-c", HEAP, how], capture_output=True, text=True, check=True,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the setting is glibc's")
+def test_large_blocks_go_back_though_small_ones_between_them_stay() -> None:
+    assert grown_bytes("back") < 8 << 20
+    assert grown_bytes("as it is") > 16 << 20
