@@ -78,6 +78,7 @@ def sweep(
     from engine.config import CONFIGS, load_config
     from replay.sweep.session import Options, Session
 
+    _check_places(html, out)
     options = Options(
         tuple(param), _sampler(sampler), trials, jobs, None if storage == "none" else storage,
         name, resume, objective, seed, ray,
@@ -95,6 +96,21 @@ def sweep(
         _print(verdict)
     if not verdict.ranked:
         raise CheckFailedError(f"no trial has a value of {objective}: nothing was traded")
+
+
+def _check_places(html: Path | None, out: Path | None) -> None:
+    """Refuse what cannot be written before any trial has run."""
+    for option, path, directory in (("--html", html, html and html.parent), ("--out", out, out)):
+        if path is None or directory is None:
+            continue
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            found = "is a directory" if option == "--html" and path.is_dir() else ""
+        except OSError as error:
+            found = error.strerror or str(error)
+        if found or not os.access(directory, os.W_OK):
+            fix = f"a place to write: {found or 'no permission'}"
+            raise ConfigError("command line", option, str(path), fix)
 
 
 def _cores() -> int:

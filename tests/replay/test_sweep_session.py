@@ -173,6 +173,11 @@ def test_command_refuses_with_a_reason_and_status_2(
     assert "did you mean 'grid'?" in str(wrong.exception)
     key = run(log, "-c", config_file, "-p", "strategies.fats.params.fast=2:3", "--storage", "none")
     assert "did you mean 'fast'?" in str(key.exception)
+    (tmp_path / "file").touch()
+    for option in ("--html", "--out"):
+        place = tmp_path if option == "--html" else tmp_path / "file" / "below"
+        bad = run(log, "-c", config_file, "-p", GRID[0], "--storage", "none", option, place)
+        assert f"{option}: found '{place}'; a place to write" in str(bad.exception)
     endless = run(
         log, "-c", config_file, "-p", "strategies.fast.params.min_histogram_bps=0.1:0.2",
         "--sampler", "grid", "--storage", "none",
