@@ -57,6 +57,9 @@ def features(
         bool,
         typer.Option("--usable", help="Only rows with a label that crosses no break and no day."),
     ] = False,
+    across_days: Annotated[
+        bool, typer.Option("--across-days", help="Labels on another day are usable: daily bars.")
+    ] = False,
     overwrite: Overwrite = False,
     json: AsJson = False,
 ) -> None:
@@ -82,7 +85,7 @@ def features(
     bars = tuple(bar.spec() for bar in loaded.bars)
     made = feature_table(log, wanted, bars, registry, labels)
     with open_table(out, made.table, overwrite=overwrite) as file:
-        made.write(file, usable=usable, window=window)
+        made.write(file, usable=usable, across_days=across_days, window=window)
     facts = {"output": str(out), "rows": file.rows, "of": len(made.matrix.rows), **made.facts}
     if json:
         print_json(facts)
@@ -94,7 +97,7 @@ def features(
         typer.echo(
             f"labels over {horizon} of the {made.facts['label_price']}: down {shares[-1]:,}, "
             f"flat {shares[0]:,}, up {shares[1]:,}, unknown {unknown:,}; "
-            f"usable {int(made.labels.usable.sum()):,}"
+            f"usable {int(made.labels.usable(across_days=across_days).sum()):,}"
         )
 
 

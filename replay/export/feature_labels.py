@@ -30,11 +30,14 @@ class Labels(NamedTuple):
     crosses_session: npt.NDArray[np.bool_]
     """Whether the horizon ends on another trading day, or after the last row of this one."""
 
-    @property
-    def usable(self) -> npt.NDArray[np.bool_]:
-        """Rows whose label is known, with neither a break nor the end of a day before it."""
-        known: npt.NDArray[np.bool_] = self.sign != UNKNOWN
-        return known & ~self.crosses_break & ~self.crosses_session
+    def usable(self, *, across_days: bool = False) -> npt.NDArray[np.bool_]:
+        """Return which rows have a label that is known with no break before it, shape (N,).
+
+        Args:
+            across_days: Whether it may lie on another trading day.
+        """
+        whole: npt.NDArray[np.bool_] = (self.sign != UNKNOWN) & ~self.crosses_break
+        return whole if across_days else whole & ~self.crosses_session
 
 
 def make_labels(matrix: FeatureMatrix, price: Floats, horizon: Horizon, band_bps: float) -> Labels:

@@ -86,17 +86,25 @@ class FeatureTable:
             ]  # fmt: skip
         return Table(tuple(columns), self.facts)
 
-    def write(self, file: TableFile, *, usable: bool = False, window: int = 1) -> None:
+    def write(
+        self,
+        file: TableFile,
+        *,
+        usable: bool = False,
+        across_days: bool = False,
+        window: int = 1,
+    ) -> None:
         """Write the rows in the order in which they were pushed.
 
         Args:
             file: Where to.
             usable: Only those whose label is.
+            across_days: Whether a label on another trading day is.
             window: Only those that end this many rows without a break.
         """
         keep = self.matrix.run >= window
         if usable and self.labels is not None:
-            keep &= self.labels.usable
+            keep &= self.labels.usable(across_days=across_days)
         places = np.flatnonzero(keep)
         for at in range(0, len(places), _ROWS_A_WRITE):
             file.write(self._rows(places[at : at + _ROWS_A_WRITE]))

@@ -58,7 +58,7 @@ def test_a_move_within_the_band_has_no_sign() -> None:
 def test_a_label_over_missing_rows_is_flagged() -> None:
     made = labels(matrix([0, 1, 2, 3, 4], run=[1, 2, 3, 1, 2]), [1.0] * 5, "1s")
     assert made.crosses_break.tolist() == [False, False, True, False, False]
-    assert made.usable.tolist() == [True, True, False, True, False]
+    assert made.usable().tolist() == [True, True, False, True, False]
 
 
 def test_a_horizon_that_ends_in_a_hole_is_flagged() -> None:
@@ -72,7 +72,8 @@ def test_a_horizon_that_ends_in_a_hole_is_flagged() -> None:
 def test_a_label_on_another_day_is_flagged() -> None:
     made = labels(matrix([0, 1, 2, 3], session=[7, 7, 8, 8]), [1.0] * 4, "1s")
     assert made.crosses_session.tolist() == [False, True, False, False]
-    assert made.usable.tolist() == [True, False, True, False]
+    assert made.usable().tolist() == [True, False, True, False]
+    assert made.usable(across_days=True).tolist() == [True, True, True, False]
 
 
 @settings(max_examples=60)

@@ -116,7 +116,7 @@ def test_only_usable_rows_that_end_a_window_are_written_on_request(
     with open_table(tmp_path / "f.npy", made.table) as file:
         made.write(file, usable=True, window=4)
     rows = np.load(tmp_path / "f.npy")
-    keep = made.labels.usable & (made.matrix.run >= 4)
+    keep = made.labels.usable() & (made.matrix.run >= 4)
     assert rows["ts_event"].tolist() == made.matrix.ts_event[keep].tolist()
     assert 0 < len(rows) < len(made.matrix.rows)
     assert not rows["crosses_break"].any()
