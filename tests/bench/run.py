@@ -30,6 +30,7 @@ BENCHMARKS: Final = {
     "backtest-daily": "bench_backtest_daily",
     "backtest-ticks": "bench_backtest_ticks",
     "sweep": "bench_sweep",
+    "latency-lab": "bench_latency_lab",
     "ingest": "bench_ingest",
     "client": "bench_tick_to_client",
     "start": "bench_start",

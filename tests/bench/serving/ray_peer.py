@@ -76,7 +76,7 @@ def main() -> None:
         serve.start(http_options={"host": "127.0.0.1", "port": port})
         handle = serve.run(Scores.bind(OPTIONS["model"]))  # type: ignore[attr-defined] # the decorator's
         found = run_loop(measured(handle, port))
-        serve.shutdown()
+        serve.shutdown()  # type: ignore[no-untyped-call] # where Ray is installed
     finally:
         ray.shutdown()
     sys.stdout.write(json.dumps(found) + "\n")
