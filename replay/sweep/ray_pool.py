@@ -5,6 +5,7 @@ Every machine needs this package, and the plugins and model bundles at the same 
 """
 
 import os
+import socket
 from collections import deque
 from typing import Any, Final
 
@@ -15,6 +16,27 @@ from replay.sweep.trial import Bench, Outcome, Task
 LOCAL: Final = "local"
 """Address of a cluster that is started on this machine, and ends with the sweep."""
 _TRIES: Final = 2
+_CONNECT_S: Final = 10.0
+
+
+def _check_answers(address: str) -> None:
+    """Refuse an address at which nobody listens; Ray itself tries for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if address in (LOCAL, "auto"):
+        return
+    if not host or not port.isdigit():
+        fix = f"give HOST:PORT, ray://HOST:PORT, auto, or {LOCAL}"
+        raise ConfigError("command line", "--ray", address, fix)
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from None
+
+
+def _no_cluster(address: str, error: Exception) -> ConfigError:
+    told = str(error).strip().partition("\n")[0]
+    fix = f"no cluster answers there: {told}; `{LOCAL}` starts one on this machine"
+    return ConfigError("command line", "--ray", address, fix)
 
 
 class Cluster:
@@ -36,15 +58,14 @@ class Cluster:
         import ray
 
         self.ray: Any = ray
+        _check_answers(address)
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if address == LOCAL:
             options |= {"num_cpus": size, "include_dashboard": False}
         try:
             ray.init(address=address, **options)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            told = str(error).strip().partition("\n")[0]
-            fix = f"no cluster answers there: {told}; `{LOCAL}` starts one on this machine"
-            raise ConfigError("command line", "--ray", address, fix) from None
+            raise _no_cluster(address, error) from None
         self.size = size or max(1, int(self.ray.cluster_resources().get("CPU", 1)))
 
     def close(self) -> None:

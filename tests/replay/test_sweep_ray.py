@@ -1,12 +1,10 @@
 """A Ray cluster: the same trials as processes of this machine, for every sampler."""
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sweep_cases import FAST, SLOW, TRADED, facts, write_market
+from sweep_cases import FAST, SLOW, TRADED, end_at_four, facts, write_market
 
 from engine.core.errors import ConfigError
 from replay.sweep.dimension import parse_dimension
@@ -14,7 +12,7 @@ from replay.sweep.ray_pool import Cluster, RayPool
 from replay.sweep.sampling import SamplerName
 from replay.sweep.session import Options, Session
 from replay.sweep.space import make_space
-from replay.sweep.trial import Outcome, Played, Task
+from replay.sweep.trial import Outcome, Task
 
 pytest.importorskip("ray", reason="Ray is not installed")
 pytestmark = [
@@ -40,13 +38,6 @@ def ran(log: Path, sampler: SamplerName, **more: Any) -> list[Outcome]:
         session.close()
 
 
-def die_at_four(recording: object, blueprint: Any) -> Played:
-    """End this worker where fast is 4."""
-    if blueprint.config.strategies[0].params["fast"] == 4:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return Played({"signals": 1.0})
-
-
 @pytest.mark.parametrize("sampler", list(SamplerName))
 def test_cluster_makes_the_trials_that_processes_make(log: Path, sampler: SamplerName) -> None:
     local = ran(log, sampler, jobs=2)
@@ -56,8 +47,11 @@ def test_cluster_makes_the_trials_that_processes_make(log: Path, sampler: Sample
     assert sum(one.compiled for one in cluster) == 0
 
 
-def test_lost_worker_is_replaced_and_the_trial_kept_with_its_error() -> None:
-    task = Task(make_space(TRADED, [parse_dimension(f"{FAST}=2:6")]), die_at_four)
+def test_lost_worker_is_replaced_and_the_trial_kept_with_its_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
+    task = Task(make_space(TRADED, [parse_dimension(f"{FAST}=2:6")]), end_at_four)
     cluster = Cluster("local", 2)
     try:
         pool = RayPool(task, {}, cluster, 2)
@@ -73,6 +67,15 @@ def test_lost_worker_is_replaced_and_the_trial_kept_with_its_error() -> None:
     assert outcomes[2].metrics == outcomes[6].metrics == {"signals": 1.0}
 
 
-def test_address_without_a_cluster_is_told() -> None:
-    with pytest.raises(ConfigError, match=r"--ray.*no cluster answers there"):
-        Cluster("127.0.0.1:1")
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("127.0.0.1:1", "no cluster answers there"),
+        ("ray://127.0.0.1:1", "no cluster answers there"),
+        ("nowhere", "give HOST:PORT"),
+        ("127.0.0.1:port", "give HOST:PORT"),
+    ],
+)
+def test_address_without_a_cluster_is_told(address: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=rf"--ray.*{told}"):
+        Cluster(address)
