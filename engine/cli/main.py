@@ -3,7 +3,6 @@
 import sys
 from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import Annotated, Final
 
 import typer
@@ -57,8 +56,7 @@ def make_app() -> typer.Typer:
     )
     app.callback()(_root)
     for name in MODULES:
-        if find_spec(f"engine.cli.{name}") is not None:
-            import_module(f"engine.cli.{name}").register(app)
+        import_module(f"engine.cli.{name}").register(app)
     return app
 
 

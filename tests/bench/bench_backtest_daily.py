@@ -55,7 +55,8 @@ class Peers:
         self.frame = frame
         return [
             Peer("pandas, vectorised", self.run_pandas, self.check_curve, count, frame_s, None),
-            Peer("backtesting.py, its loop alone", partial(play, jobs, FEE), exact, count, jobs_s),
+            Peer("backtesting.py, its loop alone", partial(play, jobs, FEE), exact, count, jobs_s,
+                 None),
             Peer("backtesting.py, with its statistics", partial(play, jobs, FEE, statistics=True),
                  exact, count, jobs_s, complete=True),
             Peer("backtrader", partial(peers_backtrader.run, lines, SHARES, FEE),
