@@ -20,7 +20,7 @@ from engine.risk.liquidity_rules import LIQUIDITY_RULES
 from engine.risk.market_rules import MARKET_RULES
 from engine.risk.positions import Bookings, BookingsState
 from engine.risk.rulebook import Rulebook
-from engine.risk.rules import PASSED, Check, RiskState, Rule, Situation, Verdict
+from engine.risk.rules import PASSED, Asked, Check, RiskState, Rule, Situation, Verdict
 from engine.risk.trading_calendar import Schedule, TradingCalendar, schedule_of
 
 GATES: Final[Mapping[Gate, Sequence[Rule]]] = MappingProxyType(
@@ -73,6 +73,7 @@ class RiskGate:
         )
         self._board_days = BoardDays(rulebook, config)
         self._checks = _active_checks(config)
+        self._chosen: dict[tuple[bool, ...], tuple[list[Asked], list[Asked]]] = {}
         self._days: list[InstrumentDay | None] = []
         self._schedules: dict[str, Schedule | None] = {}
         self._calendars: dict[tuple[str, Board, str], TradingCalendar] = {}
@@ -115,6 +116,7 @@ class RiskGate:
         self._situation.bookings = self.bookings
         self._board_days = BoardDays(self.rulebook, config)
         self._checks = _active_checks(config)
+        self._chosen.clear()
         for day in self._days:
             if day is not None:
                 day.session = None
@@ -237,13 +239,22 @@ class RiskGate:
     def _set_checks(self, day: InstrumentDay) -> None:
         """Choose the checks that could refuse something on this day, in order."""
         state = self._situation.state
+        apply = tuple(
+            [rule.applies is None or rule.applies(day, state) for _, rule, _ in self._checks]
+        )
+        chosen = self._chosen.get(apply)
+        if chosen is None:
+            chosen = self._chosen[apply] = self._choose(apply)
+        day.checks, day.clean_checks = chosen
+
+    def _choose(self, apply: Sequence[bool]) -> tuple[list[Asked], list[Asked]]:
+        """Return the checks of the rules that apply, and those of them that are not clean."""
         asked = [
             (rule, (rule.reason, gate, check))
-            for gate, rule, check in self._checks
-            if rule.applies is None or rule.applies(day, state)
+            for (gate, rule, check), does in zip(self._checks, apply, strict=True)
+            if does
         ]
-        day.checks = [one for _, one in asked]
-        day.clean_checks = [one for rule, one in asked if not rule.passes_clean]
+        return [one for _, one in asked], [one for rule, one in asked if not rule.passes_clean]
 
     def _make_day(self, row: np.void) -> InstrumentDay:
         symbol = row["symbol"].decode()
