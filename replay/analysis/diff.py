@@ -8,11 +8,13 @@ from typing import Any, Final
 from engine.composition import Blueprint
 from engine.core.errors import JournalError
 from engine.core.signals import Signal
+from engine.journal_schema import OPERATOR_STATE
 from engine.model_control import SWAPPED
 from engine.own_recording import pieces_of
 from engine.parts import as_json, parts_of
 from replay.analysis.diff_causes import Causes
 from replay.analysis.diff_checks import Checks, comparable
+from replay.analysis.diff_commands import GateStates
 from replay.analysis.diff_compare import Comparison
 from replay.analysis.diff_journal import Told, Unsampled, read_told
 from replay.analysis.diff_material import Material, Part, open_material
@@ -221,6 +223,7 @@ class Comparing:
             broken_at=min(gaps, default=None),
             state=self.checks.finding,
             unsampled=Unsampled(self.told.rows, config.refusals_first).reasons,
+            gate=GateStates(self.told.of(OPERATOR_STATE)),
             reordered=_Reordered(self.told.signals.values()),
         )
         kept = []

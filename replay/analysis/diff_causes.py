@@ -15,6 +15,7 @@ from engine.core.signals import Signal, SignalIds
 from engine.journal_schema import RESTART_GATE
 from engine.judge import MODEL_GATE, StrategyFacts
 from engine.parts import label_of
+from replay.analysis.diff_commands import COMMANDED, GateStates
 from replay.analysis.diff_result import Cause, Difference, Kind, changes
 from strategies.plan import IndicatorInstance, RuleInstance
 
@@ -22,7 +23,6 @@ TIMED: Final = frozenset(
     {*(reason.value for reason in TIME_DEPENDENT), Failure.LATE.value, Failure.REFUSED.value}
 )
 """Reasons that depend on real elapsed time."""
-COMMANDED: Final = frozenset({Reason.RISK_HALTED.value, Reason.RISK_REDUCING.value})
 ORDERED: Final = frozenset(
     {
         Reason.RISK_RATE.value,
@@ -97,6 +97,7 @@ class Causes:
         broken_at: Place from which on the input is another one; None: it is the same.
         state: What the checkpoints found.
         unsampled: For which reasons something may have been refused about a time, without a row.
+        gate: What the risk gate allowed when.
         reordered: Tells whether scores came in another order than their ticks about a time.
     """
 
@@ -110,6 +111,7 @@ class Causes:
         broken_at: int | None,
         state: StateFinding | None,
         unsampled: Reasons,
+        gate: GateStates,
         reordered: Callable[[int], bool],
     ) -> None:
         self._blueprint = blueprint
@@ -120,6 +122,7 @@ class Causes:
         self._broken_at = broken_at
         self._state = state
         self._unsampled = unsampled
+        self._gate = gate
         self._reordered = reordered
 
     def assign(self, one: Difference, live: Signal | None = None) -> None:
@@ -143,7 +146,10 @@ class Causes:
         """Tell whether live refused by an operator's command, which no recording holds."""
         if one.kind is Kind.VERDICT and one.live.get("reason") in COMMANDED:
             return True
-        return one.kind is Kind.EXTRA and bool(COMMANDED & set(self._possible(one)))
+        return one.kind is Kind.EXTRA and any(
+            reason in COMMANDED and self._gate.may_refuse(reason, one.ts_event, _SLACK_NS)
+            for reason in self._possible(one)
+        )
 
     def _possible(self, one: Difference) -> Sequence[str]:
         return self._unsampled(one.ts_event, _SLACK_NS)

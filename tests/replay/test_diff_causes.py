@@ -11,11 +11,14 @@ from diff_rig import TICKS, Live, blueprint_of, compare, live_session, rule_tree
 
 from engine.core.records import HEADER_BYTES, TICK, Schema
 from engine.core.signals import Signal
+from engine.journal_schema import OPERATOR_STATE
 from engine.risk.rules import RiskState
 from feeds.codec import decode_frame, encode_frame
 from feeds.log_index import LENGTH, OFFSET, index_file
-from replay.analysis.diff_causes import made_by
-from replay.analysis.diff_result import Cause, DiffReport, Kind
+from replay.analysis.diff_causes import Causes, made_by
+from replay.analysis.diff_commands import GateStates
+from replay.analysis.diff_journal import Event
+from replay.analysis.diff_result import Cause, Difference, DiffReport, Kind
 from replay.analysis.diff_twin import Twin
 from replay.digest import Collector
 from replay.player import Options, play
@@ -262,6 +265,25 @@ def test_what_an_operator_halted_is_no_divergence(tmp_path: Path, first: int) ->
     report = compare(tmp_path, tree)
     assert report.differences == 0, report.first
     assert report.counts["commanded"] > 10
+
+
+def test_a_signal_made_here_is_commanded_only_near_a_halt(tmp_path: Path) -> None:
+    second = 10**9
+    states = [(100, "halted"), (200, "active")]
+    causes = Causes(
+        blueprint_of(rule_tree(tmp_path)), (), parts={}, live_parts=lambda _: None, broken_at=None,
+        state=None, unsampled=lambda _, __: ["RISK_HALTED"], reordered=lambda _: False,
+        gate=GateStates([Event(at * second, OPERATOR_STATE, {"to": to}) for at, to in states]),
+    )  # fmt: skip
+
+    def extra(at_s: int) -> Difference:
+        return Difference(
+            kind=Kind.EXTRA, place=1, tick_epoch=7, tick_seq=1, ts_event=at_s * second
+        )
+
+    assert causes.commanded(extra(150))
+    assert causes.commanded(extra(203)), "clocks and ages: some seconds are as good as then"
+    assert not causes.commanded(extra(300)), "open again, and still live did not make it"
 
 
 async def fall_behind(live: Live) -> None:

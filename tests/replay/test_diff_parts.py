@@ -7,11 +7,14 @@ from pipeline_cases import market_ticks, origins_of
 
 from engine.core.candidates import Candidate
 from engine.core.models import Score
+from engine.core.reasons import Reason
 from engine.core.records import TickKind
 from engine.core.signals import Signal
+from engine.journal_schema import OPERATOR_STATE
 from engine.model_desk import Pending
+from replay.analysis.diff_commands import GateStates
 from replay.analysis.diff_ground import Ground, Spot, Where
-from replay.analysis.diff_journal import Told, ToldRefusal, Unsampled
+from replay.analysis.diff_journal import Event, Told, ToldRefusal, Unsampled
 from replay.analysis.diff_order import HeldAnswers, LiveOrder
 from replay.analysis.diff_result import Cause, Difference, Differences, DiffReport, Kind, changes
 from runtime.asking import Answer
@@ -152,3 +155,18 @@ def test_differences_are_in_order_and_bounded() -> None:
 def test_allowed_causes_do_not_fail(allow: tuple[str, ...], failed: bool) -> None:
     report = DiffReport(recording="r", journal="j", causes={"time": 2, "risk": 1}, differences=3)
     assert report.failed(frozenset(map(Cause, allow))) is failed
+
+
+def test_a_gate_that_is_open_again_refuses_nothing_by_command() -> None:
+    events = [
+        Event(100, OPERATOR_STATE, {"from": "active", "to": "halted"}),
+        Event(500, OPERATOR_STATE, {"from": "halted", "to": "active"}),
+    ]
+    gate = GateStates(events)
+    halted = Reason.RISK_HALTED.value
+    assert gate.may_refuse(halted, 50, 0), "before the first event nobody knows"
+    assert gate.may_refuse(halted, 300, 0)
+    assert not gate.may_refuse(halted, 600, 0)
+    assert gate.may_refuse(halted, 600, 150), "it was halted within the slack"
+    assert not gate.may_refuse(Reason.RISK_REDUCING.value, 300, 0)
+    assert GateStates([]).may_refuse(halted, 300, 0)
