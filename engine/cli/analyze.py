@@ -17,6 +17,8 @@ _HELP: Final = """Prove that strategies do not know the future, and how much his
 Example: heqis analyze lookahead aig.hql -c mine.toml
 """
 _SHOWN: Final = 20
+_NUMBERS: Final = 7
+"""Columns of the warm-up table that are always there."""
 
 
 def register(app: typer.Typer) -> None:
@@ -70,6 +72,11 @@ def lookahead(
         print_json(report.as_dict())
     else:
         _tell(report)
+    if report.idle:
+        raise CheckFailedError(
+            "nothing is shown: no strategy proposed anything, and no indicator was ready at a "
+            "cut; take a longer log, or one with what the configuration needs"
+        )
     if not report.ok:
         count = len(report.findings)
         raise CheckFailedError(f"{count} finding{'s' if count > 1 else ''}")
@@ -91,7 +98,8 @@ def _tell(report: "LookaheadReport") -> None:
         typer.echo(f"  and {len(report.findings) - _SHOWN:,} more (--json has them)")
     for note in report.notes:
         typer.echo(f"note: {note}")
-    typer.echo("nothing knows the future" if report.ok else f"{len(report.findings)} findings")
+    if not report.idle:
+        typer.echo("nothing knows the future" if report.ok else f"{len(report.findings)} findings")
 
 
 def warmup(
@@ -143,23 +151,27 @@ def warmup(
 
 
 def _tell_warmup(report: "WarmupReport") -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     table = Table(
         title=f"samples needed on {report.source}, to {report.tolerance:g} of the output's spread",
         title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
-    table.add_column("indicator")
+    table.add_column("indicator", overflow="fold")
     for name in ("on", "declared", "ready", "needed", "off when ready", "off at the end"):
         table.add_column(name, justify="right")
-    table.add_column("used by")
+    if any(one.used_by for one in report.histories):
+        table.add_column("used by", overflow="fold")
     for one in report.histories:
         needed = "never" if one.needed is None else f"{one.needed:,}"
         ready = "never" if one.ready is None else f"{one.ready:,}"
         off = (f"{one.off_at_ready:.2g}", f"{one.off_at_end:.2g}")
-        used = ", ".join(one.used_by)
-        table.add_row(one.indicator, one.clock, f"{one.declared:,}", ready, needed, *off, used)
+        used = [", ".join(one.used_by)] if len(table.columns) > _NUMBERS else []
+        table.add_row(one.indicator, one.clock, f"{one.declared:,}", ready, needed, *off, *used)
     Console().print(table)
     for name, count in report.strategies.items():
         told = "one of its indicators never settles" if count is None else f"{count:,} samples"

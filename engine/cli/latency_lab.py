@@ -27,7 +27,9 @@ def run(
         str, typer.Option(help="Speeds with commas between them, or max-sustainable, too.")
     ] = "1",
     clients: Annotated[int, typer.Option(min=1, max=500, help="WebSocket clients.")] = 1,
-    seconds: Annotated[str, typer.Option(help="What is measured of a run at most.")] = "10s",
+    seconds: Annotated[
+        str, typer.Option(help="What is measured of a run at most: 10, 500ms.")
+    ] = "10s",
     warm_up: Annotated[str, typer.Option(help="Left out at the begin of each run.")] = "1s",
     repeats: Annotated[int, typer.Option(min=1, max=100, help="Runs of each speed.")] = 1,
     budget: Annotated[
@@ -81,7 +83,7 @@ def run(
         search=search,
         clients=clients,
         warm_up_ns=_duration_ns("--warm-up", warm_up),
-        length_ns=_duration_ns("--seconds", seconds),
+        length_ns=_duration_ns("--seconds", f"{seconds}s" if seconds.isdecimal() else seconds),
         repeats=repeats,
         budget_ns=_duration_ns("--budget", budget or "5ms"),
         lateness_budget_ns=_duration_ns("--lateness-budget", lateness_budget),

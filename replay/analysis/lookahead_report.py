@@ -57,8 +57,13 @@ class LookaheadReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was found."""
-        return not self.findings
+        """Whether nothing was found where something could have been."""
+        return not (self.findings or self.idle)
+
+    @property
+    def idle(self) -> bool:
+        """Whether there was nothing that could have differed: no proposal, and no value."""
+        return not (any(self.proposals.values()) or self.values_compared or self.findings)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""

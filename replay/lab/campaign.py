@@ -15,7 +15,7 @@ from replay.lab.measured import END_TO_END, INJECTOR
 from replay.lab.results import Result, Run, host_facts
 from replay.lab.schedule import Pace, due_times
 from replay.lab.search import Search, Step
-from replay.lab.session import Session
+from replay.lab.session import Outcome, Session
 from replay.lab.settings import OPTIONS, LabSettings
 from replay.lab.window import load_window
 
@@ -85,13 +85,7 @@ class Campaign:
         measured_ns = outcome.measured.seconds * 1e9
         if measured_ns < ENDED_EARLY * length_ns:
             self._say(f"  the log ended after {format_ns(measured_ns)} of measuring")
-        late_ns = int(outcome.measured.stages[INJECTOR].values_at([99.9])[0])
-        late = late_ns > self._settings.lateness_budget_ns
-        if late:
-            budget = format_ns(self._settings.lateness_budget_ns)
-            void = f"the injector's p99.9 was {format_ns(late_ns)} late, over {budget}"
-        else:
-            void = "; ".join(outcome.problems)
+        void, late = void_of(outcome, self._settings.lateness_budget_ns)
         return Run(speed, repeat, outcome, void, late, self._config.engine.stall_budget)
 
     async def _find(self, session: Session) -> Search:
@@ -150,6 +144,20 @@ class Campaign:
         }
 
 
+def void_of(outcome: Outcome, lateness_budget_ns: int) -> tuple[str, bool]:
+    """Return why a run's figures do not count, "" if they do, and whether that is the injector.
+
+    What the engine never took is in no figure: those that are left would flatter it.
+    """
+    late_ns = int(outcome.measured.stages[INJECTOR].values_at([99.9])[0])
+    if late_ns > lateness_budget_ns:
+        budget = format_ns(lateness_budget_ns)
+        return f"the injector's p99.9 was {format_ns(late_ns)} late, over {budget}", True
+    lost = outcome.sent - outcome.taken
+    untaken = [f"{lost:,} of {outcome.sent:,} ticks sent were not taken in time"]
+    return "; ".join([*(untaken if lost > 0 else ()), *outcome.problems]), False
+
+
 def judge(run: Run, budget_ns: int) -> Step:
     """Say whether a run kept a budget: its p99 did, and nothing of it was lost.
 
@@ -160,8 +168,8 @@ def judge(run: Run, budget_ns: int) -> Step:
     counts = stages[measure]
     p99_ns = int(counts.values_at([99.0])[0])
     reasons = [
-        (run.void, f"void: {run.void}"),
         (run.lost, f"{run.lost:,} ticks were not taken in time"),
+        (run.void, f"void: {run.void}"),
         (run.refused_late, f"{run.refused_late:,} candidates were refused as late"),
         (p99_ns > budget_ns, f"p99 over {format_ns(budget_ns)}"),
     ]

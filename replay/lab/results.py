@@ -35,8 +35,8 @@ class Run:
         speed: Recorded seconds a second.
         repeat: Its number among the runs of the speed, from 1.
         outcome: What it left.
-        void: Why its figures do not count, "" if they do: the injector was late, or what clients
-            did not receive is not in them.
+        void: Why its figures do not count, "" if they do: the injector was late, or what the engine
+            did not take or clients did not receive is not in them.
         late_injector: It is void for the injector's sake.
         stall_budget_ns: From which lateness on a turn of the engine's loop counts as a stall.
     """

@@ -96,7 +96,7 @@ def _omission(summaries: dict[str, StageSummary]) -> Iterator[str]:
 
 
 def _losses(run: Run) -> Iterator[str]:
-    if run.lost:
+    if run.lost and run.late_injector:
         yield f"[red]{run.lost:,} of {run.outcome.sent:,} ticks sent were not taken in time[/]"
     faults = {
         name: count

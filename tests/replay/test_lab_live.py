@@ -185,6 +185,7 @@ def invoke(*words: str) -> None:
         (["--budget", "2ms"], "it goes with --speed max-sustainable"),
         (["--speed", "max-sustainable", "--budget", "1ms"], "more than --lateness-budget"),
         (["--seconds", "0s"], "--seconds: found 0; a time above 0"),
+        (["--seconds", "0"], "--seconds: found 0; a time above 0"),
         (["--lateness-budget", "0s"], "--lateness-budget: found 0; a time above 0"),
         (["--seconds", "ten"], "--seconds: found 'ten'"),
         (["--times", "then"], "--times: found 'then'; now or market"),

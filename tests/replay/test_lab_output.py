@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from lab_cases import MS, measured_of, result_of_runs, run_of, stalled
 from rich.console import Console, RenderableType
 
 from latency.hlog_reader import read_hlog
-from replay.lab.campaign import judge
+from replay.lab.campaign import judge, void_of
 from replay.lab.flame import ROOT, flame_of_all, flame_of_slowest
 from replay.lab.measured import LAB_STAGES
 from replay.lab.report import typical_runs, write_report
@@ -101,6 +102,19 @@ def test_a_run_is_held_against_the_budget_and_what_was_lost() -> None:
     assert (late.kept, late.void, late.why) == (False, True, "void: late")
     refused = judge(run_of(SMOOTH, status={"refusals": {"DATA_LATE": 2}}), 5 * MS)
     assert refused.why == "2 candidates were refused as late"
+
+
+def test_a_run_whose_ticks_were_not_all_taken_does_not_count() -> None:
+    outcome = run_of(SMOOTH).outcome
+    assert void_of(outcome, MS) == ("", False)
+    lossy = replace(outcome, taken=outcome.sent - 1_000, problems=("2 clients were cut off",))
+    void, late = void_of(lossy, MS)
+    assert void.endswith("ticks sent were not taken in time; 2 clients were cut off")
+    assert void.startswith("1,000 of ")
+    assert not late
+    run = replace(run_of(SMOOTH), outcome=lossy, void=void)
+    assert judge(run, 5 * MS).why == "1,000 ticks were not taken in time"
+    assert text_of(run_table(run)).count("were not taken in time") == 1
 
 
 def test_a_run_with_few_signals_is_held_by_its_ticks() -> None:

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from pipeline_cases import RULES, START_NS, market_instruments, market_ticks
+from typer.testing import CliRunner
 
+from engine.cli.main import make_app
 from engine.config import Config
-from engine.core.errors import ConfigError, InputFileError
+from engine.core.errors import CheckFailedError, ConfigError, InputFileError
 from engine.core.records import Bars, Ticks, empty_bars
 from feeds.log_writer import LogWriter
 from replay.analysis.lookahead import analyze_lookahead
@@ -290,6 +292,23 @@ def test_a_compiled_strategy_that_reads_another_instruments_history_is_caught(
     report = analyze_lookahead([bar_log], user)
     assert checks(report) == {"alone"}
     assert {finding.strategy for finding in report.findings} == {"leaks"}
+
+
+def test_a_log_on_which_nothing_could_differ_shows_nothing(bar_log: Path) -> None:
+    idle = ["analyze", "lookahead", str(bar_log), "--limit", "6", "--cuts", "1"]
+    with pytest.raises(CheckFailedError, match="nothing is shown: no strategy proposed anything"):
+        CliRunner().invoke(make_app(), idle, catch_exceptions=False)
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_indicators_are_named_in_full_in_a_narrow_terminal(
+    columns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    words = ["analyze", "warmup", "--samples", "400", "--indicator", "ema(length=50)"]
+    told = CliRunner().invoke(make_app(), words, catch_exceptions=False).stdout
+    assert "ema(length=50)" in told
+    assert "used by" not in told
 
 
 def test_a_strategy_without_proposals_is_told(bar_log: Path, tmp_path: Path) -> None:
