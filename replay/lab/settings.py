@@ -7,6 +7,7 @@ from typing import Final
 from engine.config import Config
 from engine.core.errors import ConfigError
 from feeds.config import GatewayConfig
+from runtime.config import ModelConfig
 
 MAX_SUSTAINABLE: Final = "max-sustainable"
 MAX_SPEED: Final = 1e6
@@ -113,7 +114,8 @@ def lab_config(config: Config, directory: Path, data: str, control: str, port: i
     """Return the configuration as the lab's engine runs it.
 
     Strategies, models, risk gate and limits stay; ports and files are the lab's own, and nobody
-    need prove who they are. A configuration that records goes on recording.
+    need prove who they are. A configuration that records goes on recording. Plugins and bundles are
+    found wherever the configuration is written.
 
     Args:
         config: The user's.
@@ -146,5 +148,13 @@ def lab_config(config: Config, directory: Path, data: str, control: str, port: i
             "stream": stream,
             "journal": journal,
             "gateway": GatewayConfig(),
+            "plugins": tuple(path.absolute() for path in config.plugins),
+            "models": tuple(_with_whole_paths(model) for model in config.models),
         }
     )
+
+
+def _with_whole_paths(model: ModelConfig) -> ModelConfig:
+    """The engine's own file lies elsewhere, and such paths are looked for beside it."""
+    shadow = None if model.shadow is None else model.shadow.absolute()
+    return model.model_copy(update={"bundle": model.bundle.absolute(), "shadow": shadow})
