@@ -108,8 +108,8 @@ class Simulator:
             account=world.account.copy(), market=world.market[:0], slots=world.slots[:, :0].copy()
         )
         for schema in schemas:
-            none = np.zeros(0, RECORD_DTYPES[schema])
-            _run_entry(schema)(*nothing, np.zeros(0, ORDER), none, 0, 0)
+            none = _read_only(np.zeros(0, RECORD_DTYPES[schema]))
+            run_entry(schema)(*nothing, np.zeros(0, ORDER), none, 0, 0)
         _finish_entry()(*nothing)
 
     def define(self, instruments: Instruments) -> None:
@@ -139,7 +139,8 @@ class Simulator:
 
     def run(self, schema: Schema, records: npt.NDArray[np.void], orders: Orders) -> None:
         """Take one segment's records with the orders that arose in it, ORDER by row."""
-        entry = _run_entry(schema)
+        entry = run_entry(schema)
+        records = _read_only(records)
         self.world.account["order"] = 0
         at, size = 0, len(records)
         while True:
@@ -171,7 +172,15 @@ class Simulator:
         return {why.name: counts[why] for why in Why if counts[why]}
 
 
-def _run_entry(schema: Schema) -> Callable[..., int]:
+def _read_only(records: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    """Return the same records: what is mapped or shared and what is not are then of one type."""
+    view = records.view()
+    view.flags.writeable = False
+    return view
+
+
+def run_entry(schema: Schema) -> Callable[..., int]:
+    """Return the compiled walk over records of a schema; they are read-only ones."""
     name = "run_bars" if schema == Schema.BAR else "run_ticks"
     return _entry(name, "orders, records, start, stop")
 
