@@ -1,7 +1,7 @@
 """``heqis backtest``: what trading the signals on a recording would have come to."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,7 @@ from engine.core.errors import ConfigError
 if TYPE_CHECKING:
     from replay.backtest.bar_files import Logs
     from replay.backtest.metrics import Metrics
+    from replay.backtest.prepared import Prepared
     from replay.backtest.records import BacktestResult
 
 _FIRST_NS = -(2**62)
@@ -33,10 +34,11 @@ def backtest(
         Path | None, typer.Option(help="Directory for trades, fills, equity and an HTML report.")
     ] = None,
     since: Annotated[
-        str | None, typer.Option("--from", help="Trade signals from this UTC date or time on.")
+        str | None,
+        typer.Option("--from", help="Begin at this UTC date or time; what is before warms up."),
     ] = None,
     until: Annotated[
-        str | None, typer.Option("--to", help="Trade signals before this UTC date or time.")
+        str | None, typer.Option("--to", help="End before this UTC date or time.")
     ] = None,
     json: AsJson = False,
 ) -> None:
@@ -83,8 +85,30 @@ def _run(logs: "Logs", files: list[Path], span: tuple[str | None, str | None]) -
     with record_progress("reading", total) as advance:
         prepared = Prepared.load(logs.paths, advance)
     prepared = replace(prepared, bad_input={**logs.refused, **prepared.bad_input})
+    prepared = _inside(prepared, traded, span)
     with record_progress("trading", prepared.records) as advance:
-        return run(prepared, blueprint, span=traded, progress=advance)
+        result = run(prepared, blueprint, span=traded, progress=advance)
+    return replace(result, equity=result.equity[result.equity["ts"] >= traded[0]])
+
+
+def _inside(
+    prepared: "Prepared", traded: tuple[int, int], span: tuple[str | None, str | None]
+) -> "Prepared":
+    """Return the records before the end; there must be some, and some after the beginning."""
+    from replay.backtest.trading_days import received_before
+
+    if traded[1] <= prepared.first_ns:
+        told = f"a time after the first record, {_told(prepared.first_ns)}"
+        raise ConfigError("command line", "--to", span[1], told)
+    known = received_before(prepared, traded[1])
+    if traded[0] > known.last_ns:
+        told = f"a time up to the last record, {_told(known.last_ns)}"
+        raise ConfigError("command line", "--from", span[0], told)
+    return known
+
+
+def _told(ts_ns: int) -> str:
+    return datetime.fromtimestamp(ts_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _time_ns(option: str, text: str | None, absent: int) -> int:
@@ -97,7 +121,7 @@ def _time_ns(option: str, text: str | None, absent: int) -> int:
         raise ConfigError("command line", option, text, expected) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return round(moment.timestamp()) * 1_000_000_000
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1_000
 
 
 def _write(

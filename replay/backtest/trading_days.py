@@ -96,7 +96,25 @@ def before(prepared: Prepared, days: TradingDays, day: int) -> Prepared:
     """
     if day >= len(days):
         return prepared
-    number, row = int(days.segments[day]), int(days.rows[day])
+    return _cut(prepared, int(days.segments[day]), int(days.rows[day]))
+
+
+def received_before(prepared: Prepared, stop_ns: int) -> Prepared:
+    """Return the logs as they were before a time; what was received from then on is not there.
+
+    Args:
+        prepared: The logs.
+        stop_ns: The time, ns since the epoch.
+    """
+    for number, segment in enumerate(prepared.segments):
+        row = int(np.searchsorted(segment.records["ts_recv"], stop_ns))
+        if row < len(segment.records):
+            return _cut(prepared, number, row)
+    return prepared
+
+
+def _cut(prepared: Prepared, number: int, row: int) -> Prepared:
+    """Return the segments before one, and of that one the rows before a row."""
     cut = prepared.segments[number]
     kept = list(prepared.segments[:number])
     if row:

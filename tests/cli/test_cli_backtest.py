@@ -1,6 +1,7 @@
 """``heqis backtest``: what it prints, what it writes, and how it refuses."""
 
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pyarrow as pa
@@ -61,8 +62,48 @@ def test_out_gets_the_report_and_text_says_where(folder: Path, tmp_path: Path) -
 def test_from_and_to_bound_what_is_traded(folder: Path) -> None:
     span = ("--from", "2023-11-14T22:13:30", "--to", "2023-11-14T22:13:40")
     some = orjson.loads(run(folder, folder / "market.hql", "--json", *span).stdout)
+    whole = orjson.loads(run(folder, folder / "market.hql", "--json").stdout)
     assert some["filled"] > 0
     assert some["unfilled"]["OUTSIDE_SPAN"] > 0
+    assert some["records"] < whole["records"]
+    assert some["signals"] < whole["signals"]
+
+
+RISING = """
+[[strategies]]
+name = "up"
+rule = "donchian_breakout"
+on = "tick"
+params = { length = 2 }
+[backtest]
+sizing = { by = "shares", amount = 1000 }
+"""
+
+
+def rising_days(tmp_path: Path, *options: str) -> dict[str, Any]:
+    (tmp_path / "up.toml").write_text(RISING)
+    prices = [10.0 + 0.1 * i for i in range(5)]
+    high, low = ([price + step for price in prices] for step in (0.05, -0.05))
+    rows = write_parquet(tmp_path / "daily.parquet", 5, high=list(high), low=list(low))
+    command = ["backtest", str(rows), "-c", str(tmp_path / "up.toml"), "--json", *options]
+    done = CliRunner().invoke(make_app(), command, catch_exceptions=False)
+    facts: dict[str, Any] = orjson.loads(done.stdout)
+    return facts
+
+
+def test_days_before_from_are_no_days_of_the_account(tmp_path: Path) -> None:
+    whole, late = rising_days(tmp_path), rising_days(tmp_path, "--from", "2019-06-12")
+    assert (whole["first_day"], whole["days"]) == (20190610, 5)
+    assert (late["first_day"], late["days"], late["records"]) == (20190612, 3, 5)
+    assert late["num_trades"] == 1
+    assert late["final_equity"] == whole["final_equity"]
+
+
+def test_nothing_after_to_is_known(tmp_path: Path) -> None:
+    whole, early = rising_days(tmp_path), rising_days(tmp_path, "--to", "2019-06-14")
+    assert (early["last_day"], early["days"], early["records"]) == (20190613, 4, 4)
+    assert early["open_trades"] == whole["open_trades"] == 1
+    assert whole["final_equity"] - early["final_equity"] == pytest.approx(0.1 * 1000)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +111,8 @@ def test_from_and_to_bound_what_is_traded(folder: Path) -> None:
     [
         (("--from", "yesterday"), "--from: found 'yesterday'; a date or time such as"),
         (("--from", "2023-11-15", "--to", "2023-11-14"), "--to: found '2023-11-14'; a time after"),
+        (("--to", "2023-11-14"), "a time after the first record, 2023-11-14T22:13:"),
+        (("--from", "2023-11-16"), "a time up to the last record, 2023-11-14T22:1"),
     ],
 )
 def test_times_that_are_none_are_refused(
