@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.cli.common import AsJson, ConfigFiles, need, print_json
+from engine.cli.common import AsJson, ConfigFiles, make_directory, need, print_json
 from engine.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,6 +50,9 @@ def backtest(
     Example: heqis backtest shares.hql -c mine.toml --out var/backtest
     """
     need("empyrical", "lab")
+    if out is not None:
+        need("plotly", "lab")
+        make_directory("--out", out)
     from replay.backtest.bar_files import as_logs
     from replay.backtest.metrics import measure
 
@@ -129,7 +132,6 @@ def _write(
 ) -> list[Path]:
     if out is None:
         return []
-    need("plotly", "lab")
     from replay.backtest.report import ReportOptions, write_report
 
     title = "Backtest of " + ", ".join(path.name for path in named)

@@ -53,3 +53,16 @@ def log_to_stderr(*, verbose: bool = False) -> None:
         level=logging.DEBUG if verbose else logging.INFO,
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
     )
+
+
+def make_directory(option: str, path: Path) -> None:
+    """Make the directory that an option names, before what is to be written there is computed.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        told = f"a directory to write to: {error.strerror or error}"
+        raise ConfigError("command line", option, str(path), told) from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.cli.common import AsJson, ConfigFiles, need, print_json
+from engine.cli.common import AsJson, ConfigFiles, make_directory, need, print_json
 from engine.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def select(
     prepared = Prepared.load(logs)
     days = trading_days(prepared)
     folds = _folds(len(days), validation, test, embargo, anchored)
-    _make_directory(out)
+    make_directory("--out", out)
     with _progress(len(folds) * (len(candidates) + 1)) as advance:
         chosen = _select(candidates, folds, prepared, days, rules, advance)
     write_selection(chosen, days.days, out, rules, logs)
@@ -91,15 +91,6 @@ def select(
         print_json(as_json(chosen, days.days))
     else:
         _print(chosen, days, rules, out)
-
-
-def _make_directory(out: Path) -> None:
-    """Find out before the backtests, not after them, that there is nowhere to write to."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        told = f"a directory to write to: {error.strerror or error}"
-        raise ConfigError("command line", "--out", str(out), told) from None
 
 
 def _select(
@@ -164,14 +155,16 @@ def _points(base: "Config", params: Sequence[str]) -> "list[Candidate]":
     from replay.backtest.selection_run import Candidate
     from replay.sweep.dimension import parse_dimension
     from replay.sweep.space import make_space
+    from replay.sweep.text import short_names
 
     space = make_space(base, [parse_dimension(text) for text in params])
     space.points()
     keys = [dimension.key for dimension in space.dimensions]
+    named = short_names(keys)
     made = []
     for values in product(*(dimension.listed() for dimension in space.dimensions)):
         point = dict(zip(keys, values, strict=True))
-        name = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in point.items())
+        name = " ".join(f"{key}={value}" for key, value in zip(named, values, strict=True))
         made.append(Candidate(name, resolve(space.config_at(point), share=False)))
     return made
 

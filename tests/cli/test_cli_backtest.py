@@ -59,6 +59,12 @@ def test_out_gets_the_report_and_text_says_where(folder: Path, tmp_path: Path) -
     assert "report.html" in done.stdout
 
 
+def test_a_bad_out_is_told_before_anything_is_read(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="--out"):
+        run(folder, tmp_path / "no.hql", "--out", tmp_path / "file" / "out")
+
+
 def test_from_and_to_bound_what_is_traded(folder: Path) -> None:
     span = ("--from", "2023-11-14T22:13:30", "--to", "2023-11-14T22:13:40")
     some = orjson.loads(run(folder, folder / "market.hql", "--json", *span).stdout)

@@ -65,6 +65,13 @@ def test_files_and_points_are_candidates_too(market: Path, tmp_path: Path) -> No
     assert told["trials"] == 2
 
 
+@pytest.mark.slow
+def test_points_of_two_strategies_are_told_apart(market: Path, tmp_path: Path) -> None:
+    points = [f"--param=strategies.{name}.params.fast=3:3:1" for name in ("quick", "slow")]
+    told = orjson.loads(run(market, *points, "--out", tmp_path, "--json").stdout)
+    assert told["candidates"] == ["quick.params.fast=3 slow.params.fast=3"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
