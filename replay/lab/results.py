@@ -24,6 +24,7 @@ from replay.lab.session import Outcome
 FORMAT: Final = 1
 RESULT: Final = "result.json"
 LATE_REASONS: Final = (*sorted(TIME_DEPENDENT), "MODEL_LATE")
+_READ: Final = frozenset({"speed", "repeat", "void", "latency"})
 _BESIDE: Final = (LOOP, INJECTOR, NOISE)
 
 
@@ -212,9 +213,24 @@ def read_result(path: Path) -> dict[str, Any]:
         raise InputFileError(file, f"cannot be read: {error.strerror}") from error
     except orjson.JSONDecodeError as error:
         raise InputFileError(file, f"is no JSON: {error}") from error
-    if not isinstance(fields, dict) or "runs" not in fields or "log" not in fields:
-        raise InputFileError(file, "is no result of `heqis latency run`")
-    if fields.get("format") != FORMAT:
-        found = fields.get("format")
+    known = isinstance(fields, dict) and {"format", "runs", "log"} <= fields.keys()
+    if known and fields["format"] != FORMAT:
+        found = fields["format"]
         raise InputFileError(file, f"has format {found!r}; this program reads {FORMAT}")
-    return fields
+    if not (known and _is_whole(fields)):
+        raise InputFileError(file, "is no result of `heqis latency run`, or not all of one")
+    return dict(fields)
+
+
+def _is_whole(fields: Mapping[str, Any]) -> bool:
+    """Tell whether there is what a comparison reads."""
+    runs, log = fields["runs"], fields["log"]
+    tables = [fields.get(name) for name in ("settings", "host")]
+    return (
+        isinstance(runs, list)
+        and all(isinstance(run, dict) and run.keys() >= _READ for run in runs)
+        and isinstance(log, dict)
+        and {"path", "sha256"} <= log.keys()
+        and all(isinstance(table, dict) for table in tables)
+        and "config_sha256" in fields
+    )

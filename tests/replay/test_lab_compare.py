@@ -220,6 +220,14 @@ def test_what_is_no_result_is_the_users_to_mend(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(InputFileError, match=problem):
             read_result(file)
+    for part in ("log", "settings", "host", "config_sha256"):
+        cut = {name: value for name, value in result_of().items() if name != part}
+        file.write_bytes(orjson.dumps(cut))
+        with pytest.raises(InputFileError, match="not all of one"):
+            read_result(file)
+    file.write_bytes(orjson.dumps(result_of() | {"runs": [{"speed": 1.0}]}))
+    with pytest.raises(InputFileError, match="not all of one"):
+        read_result(file)
     newer = copy.deepcopy(result_of())
     newer["format"] = 2
     file.write_bytes(orjson.dumps(newer))
