@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import platform
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +39,7 @@ def parts_of(blueprint: Blueprint, pipeline: Pipeline) -> Parts:
     config, plan = blueprint.config, blueprint.plan
     return {
         "program": {
-            "version": version("heqis"),
+            "version": own_version(),
             "python": platform.python_version(),
             "numba": numba.__version__,
             "machine": platform.machine(),
@@ -61,6 +61,14 @@ def parts_of(blueprint: Blueprint, pipeline: Pipeline) -> Parts:
             "rules": _rulebook(pipeline.gate.config.market.rulebook),
         },
     }
+
+
+def own_version() -> str:
+    """Return this program's version, "" where it runs without having been installed."""
+    try:
+        return version("heqis")
+    except PackageNotFoundError:
+        return ""
 
 
 def label_of(instance: IndicatorInstance) -> str:
