@@ -20,7 +20,7 @@ from engine.parts import CONFIGURED
 from engine.restart import RECORDING
 
 MAX_ROWS: Final = 5_000_000
-"""Most signals, and most refusals, of one comparison: what they say is held in memory."""
+"""Most signals, refusals and events each, of one comparison: what they say is held in memory."""
 _LIVE: Final = "engine_live"
 _STOPPED: Final = "engine_stopped"
 _REFUSALS: Final = (
@@ -174,8 +174,10 @@ def _read(connection: sqlite3.Connection, path: Path, epochs: Sequence[int]) -> 
     by_id: dict[str, ToldRefusal] = {}
     for one in rows:
         by_id.setdefault(one.id, one)
-    events = connection.execute("SELECT ts, kind, fields, crc, row FROM events ORDER BY row")
-    return Told(path, told, by_id, rows, [_event_of(path, row) for row in events])
+    events = connection.execute(
+        "SELECT ts, kind, fields, crc, row FROM events ORDER BY row LIMIT ?", (MAX_ROWS + 1,)
+    )
+    return Told(path, told, by_id, rows, [_event_of(path, row) for row in _bounded(path, events)])
 
 
 def _bounded(path: Path, rows: sqlite3.Cursor) -> Iterator[Row]:

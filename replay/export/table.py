@@ -22,7 +22,7 @@ class Kind(StrEnum):
     TIME = "time"
     """int64 nanoseconds since 1970-01-01 UTC; Arrow files have it as timestamp[ns, UTC]."""
     TEXT = "text"
-    """ASCII or UTF-8 bytes, padded; Arrow files have it as a dictionary of strings."""
+    """ASCII or UTF-8 bytes, padded; Arrow files have it as strings."""
     BOOL = "bool"
 
 

@@ -15,6 +15,7 @@ from engine.core.errors import CheckFailedError, ConfigError, InputFileError, Jo
 from engine.journal import Journal
 from engine.stream_config import JournalConfig
 from feeds.log_writer import LogWriter
+from replay.analysis import diff_journal
 from replay.analysis.diff import diff
 
 CONFIG = """
@@ -87,6 +88,21 @@ def test_a_damaged_row_is_told(tmp_path: Path) -> None:
         journal.execute("UPDATE signals SET body = replace(body, 'macd', 'mice') WHERE seq = 7")
     with pytest.raises(JournalError, match=r"signals \d+/7 is damaged; `heqis journal verify`"):
         compare(tmp_path, tree)
+
+
+def test_a_journal_of_more_events_than_memory_is_for_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live_session(rule_tree(tmp_path))
+    with sqlite3.connect(tmp_path / "journal.db") as journal:
+        journal.execute("DELETE FROM signals")
+        journal.execute("DELETE FROM refusals")
+        (events,) = journal.execute("SELECT count(*) FROM events").fetchone()
+    monkeypatch.setattr(diff_journal, "MAX_ROWS", events)
+    assert len(diff_journal.read_told(tmp_path / "journal.db", []).events) == events
+    monkeypatch.setattr(diff_journal, "MAX_ROWS", events - 1)
+    with pytest.raises(JournalError, match=f"more than {events - 1:,} rows"):
+        diff_journal.read_told(tmp_path / "journal.db", [])
 
 
 def test_an_empty_log_is_told(tmp_path: Path) -> None:
