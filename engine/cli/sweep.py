@@ -1,6 +1,9 @@
 """``heqis sweep``: many backtests with other parameters, every one kept and counted."""
 
+import contextlib
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,7 +89,8 @@ def sweep(
     settings = load_config(config or [CONFIGS / "replay.toml"])
     session = Session(logs, settings, options, _cores())
     try:
-        verdict = _run(session, logs, options.storage)
+        with _terminable():
+            verdict = _run(session, logs, options.storage)
         _write(session, verdict, html, out)
     finally:
         session.close()
@@ -144,6 +148,16 @@ def _run(session: "Session", logs: list[Path], storage: str | None) -> "Verdict"
         where = f"are kept in {storage}; --resume goes on" if storage else "were made, none is kept"
         typer.echo(f"heqis: stopped; {kept} trials {where}", err=True)
         raise typer.Exit(_INTERRUPTED) from None
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Take a request to end as an interruption: workers and the mapped recording go then, too."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _records(logs: list[Path]) -> int:

@@ -228,3 +228,24 @@ def test_interrupted_command_keeps_its_trials_and_goes_on(
     more[more.index("20000")] = str(kept + 10)
     done = subprocess.run(more, cwd=root, capture_output=True, check=True, timeout=100)
     assert orjson.loads(done.stdout)["trials"] == kept + 10
+
+
+@pytest.mark.slow
+def test_a_request_to_end_leaves_no_mapped_recording_behind(
+    log: Path, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mapped = tmp_path / "mapped"
+    mapped.mkdir()
+    monkeypatch.setenv("TMPDIR", str(mapped))
+    place = tmp_path / "s.journal"
+    command = [
+        sys.executable, "-m", "engine.cli", "sweep", str(log), "-c", str(config_file),
+        "-p", f"{FAST}=2:40", "--sampler", "random", "--trials", "20000", "--jobs", "2",
+        "--objective", OBJECTIVE, "--storage", str(place),
+    ]  # fmt: skip
+    running = subprocess.Popen(command, cwd=Path(__file__).resolve().parents[2])
+    eventually(lambda: place.exists() and b'"digest"' in place.read_bytes(), "a trial", 90)
+    assert len(list(mapped.glob("heqis-sweep-*"))) == 1
+    running.terminate()
+    running.wait(timeout=60)
+    assert not list(mapped.glob("heqis-sweep-*"))
