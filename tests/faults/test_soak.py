@@ -134,6 +134,10 @@ FAULTS: Final[tuple[Callable[[Faults], None], ...]] = (
 class Memory:
     """Reads a process's resident memory every second; a context.
 
+    Attributes:
+        samples: When, monotonic, and how much, bytes.
+        mapped: Of that, pages of files: code that was used for the first time counts there.
+
     Args:
         process: Whose.
     """
@@ -143,6 +147,7 @@ class Memory:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read)
         self.samples: list[tuple[float, int]] = []
+        self.mapped: list[int] = []
 
     def __enter__(self) -> "Memory":
         self._thread.start()
@@ -160,7 +165,9 @@ class Memory:
 
     def _read(self) -> None:
         while not self._stop.wait(1.0):
-            self.samples.append((time.monotonic(), self._process.memory_info().rss))
+            told = self._process.memory_info()
+            self.samples.append((time.monotonic(), told.rss))
+            self.mapped.append(told.shared)
 
 
 def _stand_still(process: Any, seconds: float) -> None:
