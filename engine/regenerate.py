@@ -55,7 +55,7 @@ class Ledger:
     ) -> None:
         self._known: set[str] = set()
         self._horizons: dict[int, tuple[int, int]] = {}
-        self._cut = cut
+        self._cut = self._pruned = cut
         self.warming = False
         """Set it where the journal knows nothing of what is gone through."""
         for one in decisions:
@@ -81,12 +81,17 @@ class Ledger:
             return Fate.UNTOLD
         if self._was_decided(signal):
             return Fate.OVERRULED
+        if self._pruned and signal.tick_seq <= self._horizon(signal)[0]:
+            return Fate.UNTOLD  # it may have been journaled, and removed since
         return Fate.LATE if signal.valid_until > now_ns else Fate.EXPIRED
 
     def _was_decided(self, signal: Signal) -> bool:
         """Whether it was refused: it is not journaled. A score may come after later ticks' ones."""
-        seq, ts_ns = self._horizons.get(signal.tick_epoch, (-1, 0))
+        seq, ts_ns = self._horizon(signal)
         return signal.tick_seq <= seq and (signal.model is None or signal.valid_until <= ts_ns)
+
+    def _horizon(self, signal: Signal) -> tuple[int, int]:
+        return self._horizons.get(signal.tick_epoch, (-1, 0))
 
     def _decide(self, epoch: int, seq: int, ts_ns: int) -> None:
         if seq > self._horizons.get(epoch, (-1, 0))[0]:

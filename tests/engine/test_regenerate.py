@@ -41,6 +41,12 @@ def test_before_the_first_decision_that_is_known_nothing_is_missing_if_there_wer
     assert fates == [Fate.UNTOLD, Fate.RECOGNISED, Fate.OVERRULED, Fate.LATE]
 
 
+def test_a_score_is_not_published_again_where_its_signal_may_have_been_removed() -> None:
+    ledger = Ledger(decided(10, 20, ts=500), cut=True)
+    fates = [ledger.fate(signal(seq, model="m"), NOW) for seq in (10, 15, 21)]
+    assert fates == [Fate.RECOGNISED, Fate.UNTOLD, Fate.LATE]
+
+
 def test_nothing_is_missing_of_what_the_journal_never_knew() -> None:
     ledger = Ledger(decided(10))
     ledger.warming = True
