@@ -4,7 +4,7 @@ from typing import Final
 
 from engine.core.candidates import Candidate
 from engine.core.reasons import Reason
-from engine.risk.config import RiskConfig
+from engine.risk.config import CostRulesConfig, RiskConfig
 from engine.risk.rules import Check, Rule, Situation
 
 
@@ -19,20 +19,29 @@ def has_edge(config: RiskConfig) -> Check | None:
 
 def pays(config: RiskConfig) -> Check | None:
     """The expected edge exceeds fees, spread, slippage and ``margin_bps``; NaN passes."""
-    legs = 2 if config.cost.round_trip else 1
-    constant_bps = legs * config.cost.slippage_bps + config.cost.margin_bps
+    cost = config.cost
 
     def check(c: Candidate, s: Situation) -> str | None:
-        if legs == 2:
-            fees_bps = s.day.buy_bps + s.day.sell_bps
-        else:
-            fees_bps = s.day.buy_bps if c.side > 0 else s.day.sell_bps
-        cost_bps = fees_bps + legs * half_spread_bps(c) + constant_bps
-        if c.edge_bps <= cost_bps:
-            return f"edge {c.edge_bps:.2f} bps, cost {cost_bps:.2f} bps"
+        total_bps = cost_bps(c, s, cost)
+        if c.edge_bps <= total_bps:
+            return f"edge {c.edge_bps:.2f} bps, cost {total_bps:.2f} bps"
         return None
 
-    return check if config.cost.check_edge else None
+    return check if cost.check_edge else None
+
+
+def cost_bps(c: Candidate, s: Situation, cost: CostRulesConfig) -> float:
+    """Return what the trade costs in basis points: fees, spread, slippage and the margin."""
+    legs = 2 if cost.round_trip else 1
+    constant_bps = legs * cost.slippage_bps + cost.margin_bps
+    return fees_bps(c, s, cost) + legs * half_spread_bps(c) + constant_bps
+
+
+def fees_bps(c: Candidate, s: Situation, cost: CostRulesConfig) -> float:
+    """Return the day's fees in basis points, of both legs where the way back counts."""
+    if cost.round_trip:
+        return s.day.buy_bps + s.day.sell_bps
+    return s.day.buy_bps if c.side > 0 else s.day.sell_bps
 
 
 def half_spread_bps(candidate: Candidate) -> float:

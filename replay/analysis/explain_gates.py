@@ -8,7 +8,7 @@ import msgspec
 from engine.core.candidates import Candidate
 from engine.core.records import TickFlag
 from engine.risk.config import RiskConfig
-from engine.risk.cost_rules import half_spread_bps
+from engine.risk.cost_rules import cost_bps, fees_bps, half_spread_bps
 from engine.risk.gate import GATES
 from engine.risk.rules import Rule, Situation
 
@@ -179,11 +179,8 @@ def _edge(c: Candidate, _: Situation, __: RiskConfig) -> str:
 
 
 def _cost(c: Candidate, s: Situation, config: RiskConfig) -> str:
-    legs = 2 if config.cost.round_trip else 1
-    both = s.day.buy_bps + s.day.sell_bps
-    fees = both if legs == 2 else s.day.buy_bps if c.side > 0 else s.day.sell_bps
-    rest = legs * (half_spread_bps(c) + config.cost.slippage_bps) + config.cost.margin_bps
-    return f"{_edge(c, s, config)}, cost {fees + rest:.2f} bps of which fees {fees:.2f} bps"
+    total_bps, of_fees_bps = cost_bps(c, s, config.cost), fees_bps(c, s, config.cost)
+    return f"{_edge(c, s, config)}, cost {total_bps:.2f} bps of which fees {of_fees_bps:.2f} bps"
 
 
 SAW: Final[Mapping[str, Saw]] = {
