@@ -4,8 +4,11 @@ A study says what it is of: the recording, the configuration, what varies and wh
 is ever added to it.
 """
 
+import contextlib
+import signal
 import sqlite3
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,11 +67,20 @@ class Ledger:
         self.outcomes = [self._outcome_of(trial) for trial in trials]
 
     def add(self, outcome: Outcome, value: float | None) -> None:
-        """Keep the next trial, whole or not at all.
+        """Keep the next trial, whole or not at all; an interruption waits until it is kept.
 
         Raises:
             ConfigError: the storage failed, or somebody else has added to the study.
         """
+        with _interruptions_put_off():
+            self._add(outcome, value)
+
+    def close(self) -> None:
+        """Let go of the storage."""
+        if isinstance(self._storage, RDBStorage):
+            self._storage.engine.dispose()
+
+    def _add(self, outcome: Outcome, value: float | None) -> None:
         try:
             if outcome.days and not self._days:
                 self._storage.set_study_user_attr(self._study, _DAYS, list(outcome.days))
@@ -82,11 +94,6 @@ class Ledger:
             fix = "another sweep adds to this study; give this one another --name"
             raise ConfigError("command line", _OPTION, self._place, fix)
         self.outcomes.append(outcome)
-
-    def close(self) -> None:
-        """Let go of the storage."""
-        if isinstance(self._storage, RDBStorage):
-            self._storage.engine.dispose()
 
     def _trial_of(self, outcome: Outcome, value: float | None) -> FrozenTrial:
         """Return a trial for Optuna; one without a value stands as pruned, a refused as failed."""
@@ -258,6 +265,26 @@ def _shown(place: str | None) -> str:
         return make_url(place).render_as_string() if "://" in place else place
     except sqlalchemy.exc.ArgumentError:
         return place.partition("://")[0]
+
+
+@contextlib.contextmanager
+def _interruptions_put_off() -> Iterator[None]:
+    """Have SIGINT and SIGTERM wait for the end of the block: what is stored is also counted."""
+    if threading.current_thread() is not threading.main_thread():  # signals go to the main one
+        yield
+        return
+    caught: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, _frame: caught.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for caught_number in caught:
+            signal.raise_signal(caught_number)
 
 
 def _first_line(error: Exception) -> str:

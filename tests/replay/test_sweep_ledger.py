@@ -1,8 +1,10 @@
 """Where trials are kept: everything of a trial, and only of the study it belongs to."""
 
 import math
+import signal
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -45,6 +47,34 @@ def test_everything_of_a_trial_is_kept_to_the_last_bit(tmp_path: Path, name: str
     assert repr(facts(again.outcomes)) == repr(facts(outcomes()))
     assert [one.compiled for one in again.outcomes] == [3, 0, 0]
     assert [one.wall_s for one in again.outcomes] == [1.5, 0.25, 0.1]
+    again.close()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("name", ["s.db", "s.journal"])
+def test_interruption_waits_until_the_trial_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, when: str
+) -> None:
+    ledger = ledger_of(SPACE, tmp_path / name)
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    write = ledger._storage.create_new_trial
+
+    def interrupted(*told: Any) -> int:
+        if when == "before":
+            signal.raise_signal(signal.SIGINT)
+        made = write(*told)
+        if when == "after":
+            signal.raise_signal(signal.SIGINT)
+        return made
+
+    monkeypatch.setattr(ledger._storage, "create_new_trial", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ledger.add(outcomes()[0], 0.5)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [one.number for one in ledger.outcomes] == [0]
+    ledger.close()
+    again = ledger_of(SPACE, tmp_path / name, resume=True)
+    assert facts(again.outcomes) == facts(outcomes()[:1])
     again.close()
 
 
