@@ -6,6 +6,7 @@ Real gateway, real engine, real time: windows of the demo's clock fill within ha
 from pathlib import Path
 
 import pytest
+from demo_model_config import NO_LIMITS, asking_demo_model
 from live_models import events, signals
 from process_rig import Rig, source_toml
 from score_books import book_of, room
@@ -18,53 +19,10 @@ from replay.player import RANDOM_BURSTS, Options, play
 
 pytest.importorskip("onnxruntime", reason="models are run by ONNX Runtime")
 
-BUNDLE = Path(__file__).parents[2] / "models" / "demo-tcn"
 LIVE_S = 42.0
-CONFIG = """
+RECORDED = """
 [engine]
 record = "recordings"
-
-[risk.data]
-max_late = "60s"
-gap_hold = 0
-[risk.limits]
-max_position = 0
-cool_down = 0
-max_signals_per_instrument = 0
-max_signals_per_strategy = 0
-max_signals = 0
-[risk.cost]
-check_edge = false
-
-[[bars]]
-name = "1s"
-interval = "1s"
-
-[[models]]
-name = "tcn"
-bundle = "{bundle}"
-on = "1s"
-deadline = "10s"
-placement = {placement}
-
-[[strategies]]
-name = "tcn"
-model = "tcn"
-params = {{ min_probability = 0.45 }}
-valid_for = "10s"
-[[strategies]]
-name = "confirmed"
-rule = "macd_cross"
-on = "1s"
-params = {{ fast = 2, slow = 4, signal = 2 }}
-confirm = "tcn"
-confirm_min = 0.35
-valid_for = "10s"
-[[strategies]]
-name = "rule"
-rule = "macd_cross"
-on = "1s"
-params = {{ fast = 2, slow = 4, signal = 2 }}
 """
 
 
@@ -82,7 +40,7 @@ def test_the_demo_model_says_live_what_it_says_in_a_replay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
     pytest.importorskip(backend, reason="what the model is run by")
-    config = CONFIG.format(bundle=BUNDLE, placement=f'["{backend}@cpu"]')
+    config = RECORDED + NO_LIMITS + asking_demo_model("10s", f'["{backend}@cpu"]')
     with Rig(tmp_path, config + source_toml(1_500.0, 20, effect_bps_per_s=4.0)) as rig:
         rig.play_live(LIVE_S)
     (log,) = (tmp_path / "recordings").iterdir()

@@ -5,13 +5,13 @@ import time
 from pathlib import Path
 
 import pytest
+from demo_model_config import NO_LIMITS, asking_demo_model
 from process_rig import Rig, eventually, source_toml
 
 pytest.importorskip("onnxruntime", reason="models are run by ONNX Runtime")
 
 FILL_S = 32.0
 """Until the windows of the model's clock are full."""
-BUNDLE = Path(__file__).parents[2] / "models" / "demo-tcn"
 CONFIG = f"""
 [engine]
 record = "recordings"
@@ -21,42 +21,7 @@ await_output = true
 [gateway.spool]
 directory = "spool"
 {source_toml(1_000.0, 10, effect_bps_per_s=4.0)}
-[risk.data]
-max_late = "10m"
-gap_hold = 0
-[risk.cost]
-check_edge = false
-
-[[bars]]
-name = "1s"
-interval = "1s"
-
-[[models]]
-name = "tcn"
-bundle = "{BUNDLE}"
-on = "1s"
-deadline = "10s"
-placement = ["onnxruntime@cpu"]
-
-[[strategies]]
-name = "tcn"
-model = "tcn"
-params = {{ min_probability = 0.45 }}
-valid_for = "10m"
-[[strategies]]
-name = "confirmed"
-rule = "macd_cross"
-on = "1s"
-params = {{ fast = 2, slow = 4, signal = 2 }}
-confirm = "tcn"
-confirm_min = 0.35
-valid_for = "10m"
-[[strategies]]
-name = "rule"
-rule = "macd_cross"
-on = "1s"
-params = {{ fast = 2, slow = 4, signal = 2 }}
-valid_for = "10m"
+{asking_demo_model("10m")}
 """
 
 
@@ -66,14 +31,6 @@ max_position = 5
 cool_down = "3s"
 """
 """Whether a signal passes depends on which came before it."""
-NO_LIMITS = """
-[risk.limits]
-max_position = 0
-cool_down = 0
-max_signals_per_instrument = 0
-max_signals_per_strategy = 0
-max_signals = 0
-"""
 
 
 class ScoringRig(Rig):
