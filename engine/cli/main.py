@@ -1,5 +1,7 @@
 """Assembles the command line and turns errors into messages and exit statuses."""
 
+import inspect
+import re
 import sys
 from importlib import import_module
 from importlib.metadata import version
@@ -57,7 +59,21 @@ def make_app() -> typer.Typer:
     app.callback()(_root)
     for name in MODULES:
         import_module(f"engine.cli.{name}").register(app)
+    _let_help_flow(app)
     return app
+
+
+def _let_help_flow(app: typer.Typer) -> None:
+    """Join the lines of each paragraph of every help text: it is wrapped where it is shown.
+
+    A line that ends in a semicolon, one example of several, stays one.
+    """
+    for command in app.registered_commands:
+        text = inspect.cleandoc(command.help or command.callback.__doc__ or "")
+        command.help = re.sub(r"(?<![\n;])\n(?!\n)", " ", text)
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            _let_help_flow(group.typer_instance)
 
 
 def _tell_version(asked: bool) -> None:
