@@ -73,7 +73,6 @@ def _run(logs: "Logs", files: list[Path], span: tuple[str | None, str | None]) -
     from engine.config import CONFIGS, load_config
     from engine.core.records import Schema
     from feeds.log_reader import LogReader
-    from replay.backtest.prepared import Prepared
     from replay.backtest.run import backtest as run
     from replay.bursts import count_records
 
@@ -86,8 +85,7 @@ def _run(logs: "Logs", files: list[Path], span: tuple[str | None, str | None]) -
         with LogReader(path) as reader:
             total += count_records(reader, Schema.TICK, Schema.BAR)
     with record_progress("reading", total) as advance:
-        prepared = Prepared.load(logs.paths, advance)
-    prepared = replace(prepared, bad_input={**logs.refused, **prepared.bad_input})
+        prepared = logs.load(advance)
     prepared = _inside(prepared, traded, span)
     with record_progress("trading", prepared.records) as advance:
         result = run(prepared, blueprint, span=traded, progress=advance)
@@ -165,9 +163,5 @@ def _print(result: "BacktestResult", metrics: "Metrics", files: list[Path]) -> N
     console.print(summary_table(metrics))
     for kind, told in count_lines(result):
         console.print(f"{kind}: {told}", soft_wrap=True)
-    for kind, counts in (("noted", result.notes), ("bad input", result.bad_input)):
-        if counts:
-            listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-            console.print(f"{kind}: {listed}", soft_wrap=True)
     for path in files:
         console.print(f"written: {path}", soft_wrap=True)

@@ -25,7 +25,9 @@ def register(app: typer.Typer) -> None:
 
 
 def select(
-    logs: Annotated[list[Path], typer.Argument(help="Tick or bar logs.")],
+    logs: Annotated[
+        list[Path], typer.Argument(help="Logs of ticks or bars, or Parquet files of daily bars.")
+    ],
     config: ConfigFiles = None,
     candidate: Annotated[
         list[Path] | None,
@@ -71,7 +73,7 @@ def select(
     for library in ("empyrical", "plotly"):
         need(library, "lab")
     from engine.config import CONFIGS, load_config
-    from replay.backtest.prepared import Prepared
+    from replay.backtest.bar_files import as_logs
     from replay.backtest.selection import SelectionRules
     from replay.backtest.selection_report import as_json, write_selection
     from replay.backtest.trading_days import trading_days
@@ -80,13 +82,14 @@ def select(
     files = [Path(file) for file in config or (CONFIGS / "replay.toml",)]
     base = load_config(files)
     candidates = _candidates(files, base, candidate or (), param or ())
-    prepared = Prepared.load(logs)
-    days = trading_days(prepared)
-    folds = _folds(len(days), validation, test, embargo, anchored)
-    make_directory("--out", out)
-    with _progress(len(folds) * (len(candidates) + 1)) as advance:
-        chosen = _select(candidates, folds, prepared, days, rules, advance)
-    write_selection(chosen, days.days, out, rules, logs)
+    with as_logs(logs) as given:
+        prepared = given.load()
+        days = trading_days(prepared)
+        folds = _folds(len(days), validation, test, embargo, anchored)
+        make_directory("--out", out)
+        with _progress(len(folds) * (len(candidates) + 1)) as advance:
+            chosen = _select(candidates, folds, prepared, days, rules, advance)
+        write_selection(chosen, days.days, out, rules, given.paths)
     if json:
         print_json(as_json(chosen, days.days))
     else:
@@ -193,7 +196,7 @@ def _print(chosen: "Selection", days: "TradingDays", rules: "SelectionRules", ou
     from rich.table import Table
 
     from replay.backtest.metrics import measure
-    from replay.backtest.report_text import percent, summary_table
+    from replay.backtest.report_text import percent, summary_table, tally_lines
     from replay.backtest.selection_report import fold_row
 
     console = Console()
@@ -211,4 +214,6 @@ def _print(chosen: "Selection", days: "TradingDays", rules: "SelectionRules", ou
     if chosen.overfitting is not None:
         told = percent(chosen.overfitting.pbo)
         console.print(f"probability of backtest overfitting: {told}")
+    for kind, told in tally_lines({"bad input": chosen.tested.bad_input}):
+        console.print(f"{kind}: {told}", soft_wrap=True)
     console.print(f"written to {out}/", soft_wrap=True)

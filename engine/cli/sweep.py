@@ -26,7 +26,9 @@ def register(app: typer.Typer) -> None:
 
 
 def sweep(
-    logs: Annotated[list[Path], typer.Argument(help="Logs of ticks or bars.")],
+    logs: Annotated[
+        list[Path], typer.Argument(help="Logs of ticks or bars, or Parquet files of daily bars.")
+    ],
     param: Annotated[
         list[str],
         typer.Option(
@@ -79,6 +81,7 @@ def sweep(
     if ray is not None:
         need("ray", "ray")
     from engine.config import CONFIGS, load_config
+    from replay.backtest.bar_files import as_logs
     from replay.sweep.session import Options, Session
 
     _check_places(html, out)
@@ -87,17 +90,18 @@ def sweep(
         name, resume, objective, seed, ray,
     )  # fmt: skip
     settings = load_config(config or [CONFIGS / "replay.toml"])
-    session = Session(logs, settings, options, _cores())
-    try:
-        with _terminable():
-            verdict = _run(session, logs, options.storage)
+    with (
+        _terminable(),
+        as_logs(logs) as given,
+        Session(given.paths, settings, options, _cores()) as session,
+    ):
+        verdict = _run(session, given.paths, options.storage)
         _write(session, verdict, html, out)
-    finally:
-        session.close()
+        bad_input = {**given.refused, **session.bad_input}
     if json:
-        print_json(verdict.as_dict())
+        print_json({**verdict.as_dict(), "bad_input": bad_input})
     else:
-        _print(verdict)
+        _print(verdict, bad_input)
     if not verdict.ranked:
         raise CheckFailedError(f"no trial has a value of {objective}: nothing was traded")
 
@@ -183,13 +187,15 @@ def _write(session: "Session", verdict: "Verdict", html: Path | None, out: Path 
         write_report(verdict, session.space, html)
 
 
-def _print(verdict: "Verdict") -> None:
+def _print(verdict: "Verdict", bad_input: dict[str, int]) -> None:
     from rich.console import Console
 
+    from replay.backtest.report_text import tally_lines
     from replay.sweep.text import summary_lines, top_table
 
     console = Console()
-    for line in summary_lines(verdict):
+    refused = [": ".join(line) for line in tally_lines({"bad input": bad_input})]
+    for line in (*summary_lines(verdict), *refused):
         console.print(line, soft_wrap=True, markup=False)
     if verdict.ranked:
         console.print(top_table(verdict))

@@ -3,11 +3,13 @@
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from feeds.importers.reading import is_parquet
 from feeds.importers.run import ImportKind, import_files
+from replay.backtest.prepared import Prepared, Progress
 
 
 class Logs(NamedTuple):
@@ -20,6 +22,11 @@ class Logs(NamedTuple):
 
     paths: list[Path]
     refused: dict[str, int]
+
+    def load(self, progress: Progress | None = None) -> Prepared:
+        """Read and decode all, see ``Prepared.load``; ``bad_input`` has the refused rows, too."""
+        prepared = Prepared.load(self.paths, progress)
+        return replace(prepared, bad_input={**self.refused, **prepared.bad_input})
 
 
 @contextmanager

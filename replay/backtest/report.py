@@ -145,13 +145,7 @@ def _group(trades: npt.NDArray[np.void]) -> list[Value]:
 
 
 def _counts(result: BacktestResult) -> Table:
-    more = {"noted": result.notes, "refused in the logs": result.bad_input}
-    rows = [
-        (kind, ", ".join(f"{name} {count:,}" for name, count in counts.items()))
-        for kind, counts in more.items()
-        if counts
-    ]
-    return Table("Signals and orders", ["", ""], [*count_lines(result), *rows])
+    return Table("Signals and orders", ["", ""], count_lines(result))
 
 
 def _subtitle(result: BacktestResult) -> str:

@@ -1,7 +1,7 @@
 """A backtest's numbers as people read them: the summary in a terminal and in the report."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from rich import box
@@ -114,13 +114,21 @@ def summary_table(metrics: Metrics, title: str = "") -> Table:
 
 def count_lines(result: BacktestResult) -> list[tuple[str, str]]:
     """Return what was counted on the way, a line a kind; kinds that did not occur are left out."""
-    told = {
-        "signals": {"made": result.signals},
-        "not filled": result.unfilled,
-        "refused": result.refusals,
-    }
+    return tally_lines(
+        {
+            "signals": {"made": result.signals},
+            "not filled": result.unfilled,
+            "refused": result.refusals,
+            "noted": result.notes,
+            "bad input": result.bad_input,
+        }
+    )
+
+
+def tally_lines(counts_by_kind: Mapping[str, Mapping[str, int]]) -> list[tuple[str, str]]:
+    """Return counts by kind as text; kinds that did not occur are left out."""
     return [
         (kind, ", ".join(f"{name} {number:,}" for name, number in counts.items() if number))
-        for kind, counts in told.items()
+        for kind, counts in counts_by_kind.items()
         if any(counts.values())
     ]

@@ -63,10 +63,10 @@ class Ranked(NamedTuple):
 
     Attributes:
         candidate: Its number.
-        value: Of the objective; NaN if there is none.
+        value: Of the objective; NaN if there is none, infinite where nothing was lost.
         trades: Finished inside the span.
         purged: Still open at its end: what becomes of them, later prices decide.
-        eligible: Whether it could be chosen.
+        eligible: Whether it could be chosen: enough trades, and a finite value.
     """
 
     candidate: int
@@ -222,7 +222,8 @@ def _judge(number: int, result: BacktestResult, rules: SelectionRules) -> Ranked
         value = getattr(trade_metrics(finished), rules.objective)
     else:
         value = getattr(account_metrics(result, rules.days_per_year), rules.objective)
-    eligible = len(finished) >= rules.min_trades and value >= rules.least_value
+    valued = math.isfinite(value) and value >= rules.least_value
+    eligible = valued and len(finished) >= rules.min_trades
     return Ranked(number, value, len(finished), len(result.trades) - len(finished), eligible)
 
 

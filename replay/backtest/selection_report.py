@@ -60,6 +60,7 @@ def as_json(selection: Selection, days: npt.NDArray[np.int64]) -> dict[str, Any]
         "overfitting_blocks": None if over is None else over.blocks,
         "deflated_sharpe": None if deflated is None else deflated.probability,
         "trials": None if deflated is None else deflated.trials,
+        "bad_input": selection.tested.bad_input,
         "folds": [_fold_json(selection, outcome, days) for outcome in selection.folds],
     }
 

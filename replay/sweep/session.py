@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from engine.composition import resolve
 from engine.config import Config
@@ -63,7 +63,7 @@ class Options:
 
 
 class Session:
-    """One sweep: made and checked, run, closed.
+    """One sweep: made and checked, run, closed; a context that closes it.
 
     Args:
         logs: The recording.
@@ -104,6 +104,17 @@ class Session:
             )  # fmt: skip
             stack.callback(self.ledger.close)
             self._open = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def bad_input(self) -> dict[str, int]:
+        """What was refused in the recording, by reason; nothing before it is loaded."""
+        return {} if self._prepared is None else self._prepared.bad_input
 
     @property
     def missing(self) -> int:

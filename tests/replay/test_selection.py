@@ -170,6 +170,13 @@ def test_a_candidate_below_the_least_value_is_not_chosen() -> None:
     ]
 
 
+def test_a_value_without_end_is_not_chosen() -> None:
+    results = results_of([[100.0, 200.0], [10.0, -5.0, 10.0]])
+    ranked = rank(results, SelectionRules(objective="profit_loss_ratio"))
+    assert [(one.candidate, one.eligible) for one in ranked] == [(1, True), (0, False)]
+    assert ranked[1].value == math.inf
+
+
 def test_of_equals_the_first_is_chosen() -> None:
     assert rank(results_of([[1.0, 2.0]] * 3), SelectionRules())[0].candidate == 0
 
