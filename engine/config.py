@@ -195,7 +195,8 @@ def _shown(path: Path) -> str:
 
 
 def _beside(file: Path, path: Any) -> Any:
-    return str(file.parent / path) if isinstance(path, str) else path
+    """Return a path that means the same from any directory, so that a printed one does, too."""
+    return os.path.abspath(file.parent / path) if isinstance(path, str) else path
 
 
 def _overrides(environ: Mapping[str, str]) -> Iterable[tuple[str, dict[str, Any]]]:

@@ -28,9 +28,10 @@ from typing import Any, Final, NamedTuple
 
 import databento_dbn as dbn
 import numpy as np
+import numpy.typing as npt
 
 from engine.core.errors import InputFileError
-from engine.core.records import TickFlag, TickKind, empty_bars
+from engine.core.records import Bars, TickFlag, TickKind, empty_bars
 from feeds.books.depth_records import DepthRecords, Top, depth_record, top_flags
 from feeds.importers.bar_rules import BarShelf, mend_bars, refuse_bad_bars
 from feeds.importers.dbn_instruments import InstrumentNames
@@ -45,6 +46,7 @@ DEPTH_BY_DEFAULT: Final = 10
 _NAN: Final = float("nan")
 _SCALE: Final = 1e9
 _MOST_NS: Final = 1 << 62
+_BLOCK: Final = 4_096
 _SIDES: Final = {"A": -1, "B": 1}
 _BARS: Final[dict[Any, int]] = {
     dbn.RType.OHLCV_1S: NS_PER_S,
@@ -171,32 +173,54 @@ class _TickRows:
 
 
 class _BarRows:
-    """Keeps the bars of all files until every one is there."""
+    """Keeps the bars of all files, 200 bytes each, until every one is there."""
 
     def __init__(self, intake: LogIntake) -> None:
         self.taken = False
         self._intake = intake
-        self._rows: list[_Row] = []
+        self._blocks: dict[int, list[_BarBlock]] = {}
 
     def add(self, row: _Row) -> None:
         """Take one row."""
         self.taken = True
-        self._rows.append(row)
+        blocks = self._blocks.setdefault(row.place, [])
+        if not blocks or blocks[-1].full:
+            blocks.append(_BarBlock())
+        blocks[-1].add(row)
 
     def write(self) -> None:
         """Refuse what breaks a rule, and write the others in order of their close."""
         shelf, report = BarShelf(self._intake), self._intake.report
-        for place in sorted({row.place for row in self._rows}):
-            rows = [row for row in self._rows if row.place == place]
-            bars = empty_bars(len(rows))
-            for bar, row in zip(bars, rows, strict=True):
-                _fill_bar(bar, row)
-            numbers = np.array([row.row for row in rows], np.int64)
-            good = refuse_bad_bars(bars, numbers, place, report)
-            kept = bars[good]
-            mend_bars(kept, report, expect_pre_close=False)
-            shelf.add(kept, numbers[good], place)
+        for place, blocks in sorted(self._blocks.items()):
+            for block in blocks:
+                bars, numbers = block.taken()
+                good = refuse_bad_bars(bars, numbers, place, report)
+                kept = bars[good]
+                mend_bars(kept, report, expect_pre_close=False)
+                shelf.add(kept, numbers[good], place)
+        self._blocks.clear()
         shelf.write(report.instruments)
+
+
+class _BarBlock:
+    """A few thousand bars of one place and the numbers of their rows."""
+
+    def __init__(self) -> None:
+        self._bars = empty_bars(_BLOCK)
+        self._numbers = np.zeros(_BLOCK, np.int64)
+        self._count = 0
+
+    @property
+    def full(self) -> bool:
+        return self._count == _BLOCK
+
+    def add(self, row: _Row) -> None:
+        _fill_bar(self._bars[self._count], row)
+        self._numbers[self._count] = row.row
+        self._count += 1
+
+    def taken(self) -> tuple[Bars, npt.NDArray[np.int64]]:
+        return self._bars[: self._count], self._numbers[: self._count]
 
 
 def _fill_bar(bar: Any, row: _Row) -> None:

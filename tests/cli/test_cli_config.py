@@ -233,6 +233,17 @@ def test_show_says_where_a_value_came_from(monkeypatch: pytest.MonkeyPatch) -> N
     assert "\nmax_gross = 1000\n" in shown
 
 
+def test_what_is_shown_finds_its_bundles_from_any_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(CONFIGS.parent)
+    shown = tmp_path / "shown.toml"
+    shown.write_text(run("show", "-c", "configs/demo.toml"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    (model,) = load_config([shown], NO_ENVIRONMENT).models
+    assert model.bundle == BUNDLE
+
+
 def test_show_as_json_is_a_configuration() -> None:
     shown = orjson.loads(run("show", "-c", str(CONFIGS / "demo.toml"), "--json"))
     assert Config.model_validate(shown) == load_config([CONFIGS / "demo.toml"])

@@ -163,6 +163,21 @@ def test_bars_close_an_interval_after_their_stamp_and_bad_ones_are_refused(tmp_p
     assert found.bars["session"].tolist() == [(DAY - dt.date(1970, 1, 1)).days] * 2
 
 
+def test_more_bars_than_a_block_holds_are_all_there_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("feeds.importers.dbn._BLOCK", 64)
+    minutes = list(range(500))
+    prices = [100.0 + minute % 7 for minute in minutes]
+    made = [bar(m, p, p, p, p) for m, p in zip(minutes, prices, strict=True)]
+    made[300] = bar(300, 1, 0, 1, 1)
+    found = imported(tmp_path, *made)
+    assert dict(found.report.refused) == {"zero_price": 1}
+    kept = [minute for minute in minutes if minute != 300]
+    assert found.bars["ts_open"].tolist() == [NOW + minute * 60 * 10**9 for minute in kept]
+    assert found.bars["close"].tolist() == [prices[minute] for minute in kept]
+
+
 def test_the_trading_day_of_a_futures_bar_begins_the_evening_before(tmp_path: Path) -> None:
     evening = 10 * 60
     found = imported(tmp_path, bar(evening, 1, 1, 1, 1))
