@@ -43,7 +43,9 @@ class Linked(Rig):
         self.until_live()
 
     def status(self) -> dict[str, Any]:
-        """Return the engine's status of this moment."""
+        """Return the engine's status of this moment; it must be running."""
+        ended = self.engine.poll()
+        assert ended is None, f"the engine ended with {ended}: {self.log('engine')[-3_000:]}"
         with connect(self.url) as client:
             client.send(json.dumps({"type": "subscribe", "topics": ["status"]}))
             while True:

@@ -1,8 +1,10 @@
 """``heqis latency run`` and ``heqis latency compare``: the latency lab."""
 
+import asyncio
 import contextlib
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Coroutine, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -122,7 +124,18 @@ def _measure(
     campaign = Campaign(config, settings, lambda text: told.print(text, style="dim"))
     directory = _make_directory(out)
     with _without_overrides():
-        return directory, uvloop.run(campaign.run(directory, _shower(directory, quiet=quiet)))
+        work = campaign.run(directory, _shower(directory, quiet=quiet))
+        try:
+            return directory, uvloop.run(_until_terminated(work))
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
+
+
+async def _until_terminated(work: Coroutine[Any, Any, "Result"]) -> "Result":
+    """Have a request to end cancel the work, so that it ends its processes and clears its files."""
+    cancel = asyncio.current_task().cancel  # type: ignore[union-attr] # it runs as a task
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, cancel)
+    return await work
 
 
 def _make_directory(out: Path | None) -> Path:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import psutil
 import pytest
 from pipeline_cases import market_instruments, market_ticks
-from process_rig import ROOT
+from process_rig import ROOT, eventually
 from typer.testing import CliRunner
 
 from engine.cli.main import make_app
@@ -64,9 +65,13 @@ def config_of(directory: Path, stall_ms: int) -> Path:
     return path
 
 
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "engine.cli", *words]
+
+
 def heqis(*words: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "engine.cli", *words],
+        command(*words),
         env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
         cwd=cwd, capture_output=True, text=True, timeout=110, check=False,
     )  # fmt: skip
@@ -215,3 +220,20 @@ def test_results_do_not_go_over_others(market: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="is not empty"):
         invoke(str(market), "-c", str(config_of(tmp_path, 0)), "-o", str(tmp_path))
+
+
+@pytest.mark.slow
+def test_a_request_to_end_leaves_neither_processes_nor_scratch_files(
+    market: Path, tmp_path: Path
+) -> None:
+    words = ["latency", "run", str(market), "-c", str(config_of(tmp_path, 0)), *OPTIONS]
+    out = tmp_path / "out"
+    running = subprocess.Popen(
+        command(*words, "-o", str(out)), env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path
+    )
+    eventually(lambda: out.exists() and any(out.glob("tmp*/*")), "the engine has its files", 60)
+    begun = psutil.Process(running.pid).children(recursive=True)
+    running.terminate()
+    assert running.wait(30) == 130
+    assert list(out.iterdir()) == []
+    assert psutil.wait_procs(begun, timeout=10)[1] == []
