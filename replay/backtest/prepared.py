@@ -87,6 +87,44 @@ class Prepared:
         return any(segment.schema == Schema.BAR for segment in self.segments)
 
 
+class _Room:
+    """Room for all records of a schema, filled from the front and cut into segments.
+
+    Args:
+        schema: TICK or BAR.
+        count: Records there are; gaps add a few, for which what is not cut yet moves elsewhere.
+    """
+
+    def __init__(self, schema: Schema, count: int) -> None:
+        self._records = np.empty(count, RECORD_DTYPES[schema])
+        self._origins = np.empty(count, ORIGIN)
+        self._begin = self._end = 0
+
+    def add(self, burst: Burst) -> None:
+        """Take a burst's records."""
+        begin, end = self._end, self._end + burst.size
+        if end > len(self._records):
+            begin, end = self._move(burst.size)
+        self._records[begin:end] = burst.records[: burst.size]
+        self._origins[begin:end] = burst.origins[: burst.size]
+        self._end = end
+
+    def _move(self, more: int) -> tuple[int, int]:
+        """Go on in new room of half the size again; return where so many more records go."""
+        size, (records, origins) = len(self._records), self.cut()
+        self._records = np.empty(size // 2 + len(records) + more, records.dtype)
+        self._origins = np.empty(len(self._records), ORIGIN)
+        self._records[: len(records)], self._origins[: len(records)] = records, origins
+        self._begin, self._end = 0, len(records) + more
+        return len(records), self._end
+
+    def cut(self) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void]]:
+        """Return the records and origins taken since the last cut."""
+        taken = slice(self._begin, self._end)
+        self._begin = self._end
+        return self._records[taken], self._origins[taken]
+
+
 class _Decoding:
     """One pass over the logs."""
 
@@ -96,14 +134,16 @@ class _Decoding:
         self.progress = progress
         self.instruments: Instruments = np.zeros(0, INSTRUMENT)
         self.pending: list[Instruments] = []
-        self.parts: list[tuple[npt.NDArray[np.void], npt.NDArray[np.void]]] = []
+        self.counts = {
+            schema: sum(count_records(reader, schema) for reader in readers) for schema in _SCHEMAS
+        }
+        self.rooms: dict[Schema, _Room] = {}
         self.schema = Schema.TICK
         self.segments: list[Segment] = []
-        self.definitions: Instruments = np.zeros(0, INSTRUMENT)
         self.done = 0
 
     def facts(self) -> dict[str, Any]:
-        total = sum(count_records(reader, *_SCHEMAS) for reader in self.readers)
+        total = sum(self.counts.values())
         if not total:
             raise InputFileError(self.path, "it holds no tick and no bar")
         self._check_size()
@@ -127,9 +167,8 @@ class _Decoding:
     def _check_size(self) -> None:
         """Refuse logs that would take more memory than a backtest may."""
         needed = sum(
-            count_records(reader, schema) * (RECORD_DTYPES[schema].itemsize + ORIGIN.itemsize)
-            for reader in self.readers
-            for schema in _SCHEMAS
+            count * (RECORD_DTYPES[schema].itemsize + ORIGIN.itemsize)
+            for schema, count in self.counts.items()
         )
         if needed > MAX_BYTES:
             raise InputFileError(
@@ -155,23 +194,25 @@ class _Decoding:
         if burst.schema != self.schema:
             self._finish()
             self.schema = burst.schema
-        size = burst.size
-        self.parts.append((burst.records[:size].copy(), burst.origins[:size].copy()))
-        self.done += size
+        if self.schema not in self.rooms:
+            self.rooms[self.schema] = _Room(self.schema, self.counts[self.schema])
+        self.rooms[self.schema].add(burst)
+        self.done += burst.size
         if self.progress is not None:
             self.progress(self.done)
 
     def _finish(self) -> None:
         """Make one segment of what has come since the last definitions or the last schema."""
-        if not self.parts:
+        if self.schema not in self.rooms:
             return
-        records = np.concatenate([part for part, _ in self.parts])
-        origins = np.concatenate([part for _, part in self.parts])
+        records, origins = self.rooms[self.schema].cut()
+        if not len(records):
+            return
         origins["ts_send"] = np.arange(len(origins))
         none = np.zeros(0, INSTRUMENT)
         definitions = np.concatenate([none, *self.pending])
         self.segments.append(Segment(definitions, self.schema, records, origins))
-        self.parts, self.pending = [], []
+        self.pending = []
 
     def _check_order(self, times: Sequence[npt.NDArray[np.int64]]) -> None:
         """Refuse records that were received before those that stand before them."""

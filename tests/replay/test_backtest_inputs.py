@@ -14,9 +14,11 @@ from engine.composition import resolve
 from engine.config import Config
 from engine.core.errors import CheckFailedError, InputFileError, LogError
 from engine.core.records import Schema, TickKind, Ticks
+from feeds.log_reader import LogReader
 from feeds.log_writer import LogWriter
 from replay.backtest.prepared import Prepared
 from replay.backtest.run import backtest
+from replay.bursts import LogBursts
 from replay.player import Options, play
 
 COUNT = 4_000
@@ -213,3 +215,24 @@ def test_an_order_that_waits_too_long_is_given_up(tmp_path: Path) -> None:
     longer = settings(entry_life="gtc", order_life="43d")
     result = trade(tmp_path, days, orders((0, 1)), longer, shares(2))
     assert result.fills["ts"][0] == days["ts_open"][0] + 42 * DAY
+
+
+def test_gaps_need_more_room_than_the_log_has_records(tmp_path: Path) -> None:
+    """Half of what is decoded are gaps; the definitions change on the way."""
+    ticks = market_ticks(400)
+    with LogWriter(tmp_path / "gaps.hql", market_instruments(), epoch=5) as writer:
+        for at in range(0, len(ticks), 2):
+            if at % 100 == 50:
+                writer.define(market_instruments())
+            writer.write_ticks(ticks[at : at + 2])
+            writer.next_seq += 1
+    prepared = Prepared.load([tmp_path / "gaps.hql"])
+    assert len(prepared.segments) > 1
+    with LogReader(tmp_path / "gaps.hql") as reader:
+        bursts = LogBursts(reader, 1 << 16, lambda definitions: None)
+        expected = [burst.records[: burst.size].tobytes() for burst in bursts]
+    assert prepared.records > 1.4 * len(ticks)
+    assert b"".join(one.records.tobytes() for one in prepared.segments) == b"".join(expected)
+    assert [one.origins["ts_send"].tolist() for one in prepared.segments] == [
+        list(range(len(one.records))) for one in prepared.segments
+    ]
