@@ -21,13 +21,13 @@ _GOOD: Final = (0, 114, 178)
 _BAD: Final = (213, 94, 0)
 _FONT: Final = "system-ui, -apple-system, 'Segoe UI', 'Noto Sans', Arial, sans-serif"
 _CONFIG: Final = {"displaylogo": False, "responsive": True, "showTips": False}
-_NUMBER: Final = re.compile(r"[-+\u2212]?[\d.,]+")
+_NUMBER: Final = re.compile(r"[-+\u2212]?([\d.,]+|\u221e)|\u2013$")
 _POLICY: Final = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 )
 _STYLE: Final = """
 body { margin: 0; background: #fff; color: #222; font: 15px/1.5 FONT; }
-main { max-width: 1000px; margin: 0 auto; padding: 24px 16px 48px; }
+main { max-width: 1120px; margin: 0 auto; padding: 24px 16px 48px; }
 h1 { font-size: 24px; margin: 0; }
 h2 { font-size: 17px; margin: 36px 0 8px; border-bottom: 1px solid #e2e2e2; padding-bottom: 4px; }
 p { margin: 8px 0; }

@@ -51,7 +51,7 @@ def curves(stages: Mapping[str, StageCounts], names: Sequence[str]) -> Any:
         tickvals=[1, 2, 4, *(10**n for n in nines)],
         ticktext=["0 %", "50 %", "75 %", *(f"{100 - 10.0 ** (2 - n):.10g} %" for n in nines)],
     )  # fmt: skip
-    figure.update_yaxes(type="log", title="ms")
+    figure.update_yaxes(type="log", title="ms", exponentformat="none")
     return figure
 
 
@@ -67,7 +67,7 @@ def over_time(run: Run) -> Any:
                 line={"color": colour, "dash": dash}, hovertemplate="%{y:.4g} ms",
             )  # fmt: skip
     figure.update_xaxes(title="seconds, by the time ticks were due")
-    figure.update_yaxes(type="log", title="ms")
+    figure.update_yaxes(type="log", title="ms", exponentformat="none")
     return figure
 
 
@@ -115,7 +115,7 @@ def search_steps(search: Search, budget_ns: int) -> Any:
             )  # fmt: skip
     figure.add_hline(y=budget_ns / _NS_PER_MS, line={"color": COLOURS[6], "dash": "dash"})
     figure.update_xaxes(type="log", title="ticks/s")
-    figure.update_yaxes(type="log", title="p99, ms")
+    figure.update_yaxes(type="log", title="p99, ms", exponentformat="none")
     return figure
 
 

@@ -81,7 +81,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """One of several values, in no order."""
+    """One of several values; they may have an order or none."""
 
     key: str
     values: tuple[Scalar, ...]

@@ -103,7 +103,8 @@ def _pair(verdict: Verdict, dimensions: list[Dimension]) -> Any:
     return figure
 
 
-def _axis(dimension: Dimension) -> dict[str, str]:
+def _axis(dimension: Dimension) -> dict[str, Any]:
     if isinstance(dimension, Choices):
-        return {"type": "category"}
+        order = list(dimension.listed())
+        return {"type": "category", "categoryorder": "array", "categoryarray": order}
     return {"type": "log"} if dimension.log else {}

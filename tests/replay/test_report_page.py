@@ -127,6 +127,12 @@ def test_columns_of_numbers_are_right_aligned_and_words_are_not() -> None:
     assert "<td class='n'>\u2013</td>" in document
 
 
+@pytest.mark.parametrize("odd", ["\u221e", "-\u221e", "\u2013"])
+def test_a_number_without_end_or_value_leaves_its_column_one_of_numbers(odd: str) -> None:
+    document = page("t", [Table("T", ["a"], [["12 d"], [odd]])])
+    assert f"<td class='n'>{odd}</td>" in document
+
+
 def test_missing_and_infinite_numbers_are_shown_as_such() -> None:
     rows = [[float("nan"), float("inf"), 1234567, 0.123456789]]
     document = page("t", [Table("T", ["a", "b", "c", "d"], rows)])
