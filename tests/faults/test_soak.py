@@ -136,7 +136,6 @@ class Memory:
 
     Attributes:
         samples: When, monotonic, and how much, bytes.
-        mapped: Of that, pages of files: code that was used for the first time counts there.
 
     Args:
         process: Whose.
@@ -147,7 +146,6 @@ class Memory:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read)
         self.samples: list[tuple[float, int]] = []
-        self.mapped: list[int] = []
 
     def __enter__(self) -> "Memory":
         self._thread.start()
@@ -165,9 +163,7 @@ class Memory:
 
     def _read(self) -> None:
         while not self._stop.wait(1.0):
-            told = self._process.memory_info()
-            self.samples.append((time.monotonic(), told.rss))
-            self.mapped.append(told.shared)
+            self.samples.append((time.monotonic(), self._process.memory_info().rss))
 
 
 def _stand_still(process: Any, seconds: float) -> None:
