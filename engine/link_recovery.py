@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.ingest import Ingest
-from feeds.answer import good_frames, lay_out, read_frames
+from feeds.answer import Frames, good_frames, read_frames
 from feeds.burst import Counter
 from feeds.config import LinkConfig
 from feeds.control_messages import ErrorReply, Resend, Resent, Welcome
@@ -254,7 +254,7 @@ class LinkRecovery:
             begin = int(offsets[index])
             message = view[begin : begin + int(lengths[index])]
             if good[index - at] and message[_GATEWAY_AT] == owner:
-                goals.append(self._hold.append(message.tobytes()))
+                goals.append(self._hold.append(message))
             else:
                 others.append(index)
         if others:
@@ -285,8 +285,7 @@ class LinkRecovery:
         at, count = 0, len(offsets)
         take = self._ingest.take
         while (at := take(wire, offsets, lengths, at, count, mono_ns)) < count:
-            begin = int(offsets[at])
-            place = place_of(wire.data[begin : begin + int(lengths[at])])
+            place = place_of(_message(Frames(wire, offsets, lengths), at))
             if not self._recovery.covers(place):
                 return at
             self._open(place, lambda at=at: take(wire, offsets, lengths, at, at + 1, mono_ns))  # type: ignore[misc] # bound now
@@ -335,15 +334,17 @@ class LinkRecovery:
         return mono_ns - last_ns > self._peer_timeout_ns
 
     def _release(self, mono_ns: int) -> None:
-        messages = self._hold.take(_SLICE_BYTES)
-        frames = lay_out(messages)
-        reached = self._feed(*frames, mono_ns)
+        frames = self._hold.oldest(_SLICE_BYTES)
+        reached = count = len(frames.offsets)
+        try:
+            reached = self._feed(*frames, mono_ns)
+        finally:
+            self._hold.drop(reached)
         self._blocked = None
-        if reached < len(messages):
-            self._hold.put_back(messages[reached:])
+        if reached < count:
             self._blocked = self._recovery.cursor
             if self._recovery.done:
-                self._begin_again(place_of(messages[reached]), mono_ns)
+                self._begin_again(place_of(_message(frames, reached)), mono_ns)
         if self._paused and self._hold.roomy:
             self._paused = False
             self._pause(False)
@@ -393,3 +394,8 @@ class LinkRecovery:
             "recoveries": self._recovery.counters["recoveries"],
         }
         self._ingest.pipeline.judge.sink.on_event(kind, 0, fields)
+
+
+def _message(frames: Frames, at: int) -> memoryview:
+    begin = int(frames.offsets[at])
+    return frames.wire.data[begin : begin + int(frames.lengths[at])]

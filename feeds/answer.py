@@ -43,16 +43,6 @@ def read_frames(body: bytes, gateway: int, epoch: int) -> Frames | None:
     )
 
 
-def lay_out(messages: list[bytes]) -> Frames:
-    """Lay whole frames, whose lengths are multiples of 8, one after the other."""
-    wire = np.frombuffer(b"".join(messages), np.uint8)
-    if wire.ctypes.data % 8:
-        wire = wire.copy()
-    lengths = np.fromiter(map(len, messages), np.int64, len(messages))
-    offsets = np.cumsum(lengths) - lengths
-    return Frames(wire, offsets, lengths)
-
-
 def good_frames(
     wire: npt.NDArray[np.uint8],
     offsets: npt.NDArray[np.int64],

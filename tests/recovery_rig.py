@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from frame_cases import make_ticks
+from frame_cases import lay_out, make_ticks
 
 from engine.clock import WallClock
 from engine.core.records import Instruments, TickKind, Ticks
 from engine.ingest import Ingest
 from engine.link_recovery import LinkRecovery
-from feeds.answer import lay_out
 from feeds.burst import BurstDecoder
 from feeds.config import LinkConfig
 from feeds.control_messages import (

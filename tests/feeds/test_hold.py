@@ -1,11 +1,22 @@
 """What is held after a gap: in order, bounded, and where more is missing."""
 
+from collections import deque
+from typing import Any
+
 from frame_cases import frame_of, make_instruments, make_ticks, tick_frame
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.core.records import Schema
+from feeds.answer import Frames
 from feeds.hold import Hold, Place, place_of
+
+
+def _messages(frames: Frames) -> list[bytes]:
+    return [
+        frames.wire[at : at + length].tobytes()
+        for at, length in zip(frames.offsets.tolist(), frames.lengths.tolist(), strict=True)
+    ]
 
 
 def test_messages_come_back_in_order_in_slices() -> None:
@@ -13,21 +24,63 @@ def test_messages_come_back_in_order_in_slices() -> None:
     frames = [tick_frame(make_ticks(1), seq) for seq in range(1, 11)]
     for frame in frames:
         hold.append(frame)
-    first = hold.take(300)
-    assert first == frames[:3]
-    hold.put_back(first[1:])
-    assert hold.take(1 << 20) == frames[1:]
+    assert _messages(hold.oldest(300)) == frames[:3]
+    hold.drop(1)
+    assert len(hold) == 9
+    assert _messages(hold.oldest(1 << 20)) == frames[1:]
+    assert _messages(hold.oldest(0)) == frames[1:2]
+    hold.drop(9)
     assert (len(hold), hold.held_bytes) == (0, 0)
-    assert hold.take(100) == []
+    assert _messages(hold.oldest(100)) == []
+    hold.drop(0)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.integers(8, 300_000).map(lambda words: ("append", words * 8)),
+            st.tuples(st.integers(0, 1 << 20), st.floats(0, 1)).map(lambda few: ("take", *few)),
+        ),
+        max_size=60,
+    )
+)
+def test_it_is_a_queue_of_any_messages(steps: list[tuple[Any, ...]]) -> None:
+    hold, twin, number = Hold(1 << 20), deque[bytes](), 0
+    for what, *amounts in steps:
+        if what == "append":
+            number += 1
+            twin.append(number.to_bytes(8, "little") * (amounts[0] // 8))
+            hold.append(memoryview(twin[-1]))
+        else:
+            most, share = amounts
+            got = _messages(hold.oldest(most))
+            assert got == list(twin)[: len(got)]
+            assert bool(got) == bool(twin)
+            assert sum(map(len, got[:-1])) < max(1, most)
+            dropped = round(share * len(got))
+            hold.drop(dropped)
+            for _ in range(dropped):
+                twin.popleft()
+        assert len(hold) == len(twin)
+        assert hold.held_bytes == sum(map(len, twin)) + 8 * len(twin)
+
+
+def test_what_is_held_keeps_its_bytes_while_more_comes() -> None:
+    hold = Hold(1 << 20)
+    first = tick_frame(make_ticks(1), 1)
+    hold.append(first)
+    frames = hold.oldest(1)
+    hold.append(tick_frame(make_ticks(4), 2))
+    assert _messages(frames) == [first]
 
 
 def test_it_says_when_it_is_full_and_when_half_is_free() -> None:
     hold = Hold(1000)
     while not hold.full:
         hold.append(tick_frame(make_ticks(1), 1))
-    assert hold.held_bytes >= 1000 > hold.held_bytes - 144 - 64
+    assert hold.held_bytes >= 1000 > hold.held_bytes - 144 - 8
     assert not hold.roomy
-    hold.take(500)
+    hold.drop(len(hold.oldest(500).offsets))
     assert hold.roomy
     assert hold.most_bytes >= 1000
 
