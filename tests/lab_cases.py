@@ -53,7 +53,7 @@ def run_of(
     end = BASE + 4_000 * MS
     intervals = tuple(Interval(name, BASE, end, counts) for name, counts in stages.items())
     told = {"refusals": {"RISK_RATE": 12}, "input": {}, "problems": [], **(status or {})}
-    outcome = Outcome(measured, stages, intervals, BASE, ticks, ticks, ticks, 0, told, ())
+    outcome = Outcome(measured, stages, intervals, BASE, ticks, ticks, ticks, "real-time", told, ())
     return Run(speed, 1, outcome, void, bool(void), 20 * MS)
 
 

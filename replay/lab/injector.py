@@ -25,6 +25,8 @@ from replay.lab.window import load_window
 
 SPIN_NS: Final = 100_000
 """The last part of a wait is spent spinning: a sleep may end so much too late."""
+SEND_NS: Final = 50_000
+"""More than it takes to send a frame."""
 CONNECT_MS: Final = 10_000
 LINGER_MS: Final = 60_000
 LEAST_LEAD_NS: Final = 20_000_000
@@ -45,6 +47,16 @@ class Stream:
     gateway: int
     epoch: int
     market_times: bool
+
+
+def sleeps_enough(due_ns: Int64s) -> bool:
+    """Say whether sending on time leaves half of every second to sleep in.
+
+    Args:
+        due_ns: When each frame is due, ascending, shape (K,).
+    """
+    within = np.searchsorted(due_ns, due_ns + 1_000_000_000) - np.arange(len(due_ns))
+    return int(within.max(initial=0)) * (SPIN_NS + SEND_NS) <= 500_000_000
 
 
 def make_frames(schedule: Schedule, stream: Stream, start_ns: int) -> list[bytes]:
@@ -145,7 +157,7 @@ def serve() -> None:
     schedule = make_schedule(window.ticks, Pace(**wish["pace"]))
     del window
     facts = {"frames": len(schedule.due_ns), "ticks": len(schedule.ticks)}
-    say("prepared", **facts, nice=take_precedence())
+    say("prepared", **facts, priority=take_precedence(real_time=sleeps_enough(schedule.due_ns)))
     start_ns = listen()["start_ns"]
     sent_ns = play(schedule, Stream(**wish["stream"]), start_ns)
     np.savez(

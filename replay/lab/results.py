@@ -99,7 +99,7 @@ class Run:
             "ticks": outcome.ticks,
             "ticks_per_s": self.ticks_per_s,
             "lost_ticks": self.lost,
-            "injector_nice": outcome.injector_nice,
+            "injector_priority": outcome.injector_priority,
             "signals": measured.signals,
             "received": measured.received,
             "refusals": dict(outcome.status.get("refusals", {})),

@@ -61,7 +61,7 @@ class Outcome:
         ticks: Ticks sent in the measured part, heartbeats among them.
         taken: Ticks that the engine took, of ``sent``, over the whole run.
         sent: Ticks sent over the whole run.
-        injector_nice: How nice the injector was to other processes, -20 to 19.
+        injector_priority: What the scheduler granted the injector: real-time, or its niceness.
         status: The engine's counters at the end.
         problems: What else went wrong, each a sentence.
     """
@@ -73,7 +73,7 @@ class Outcome:
     ticks: int
     taken: int
     sent: int
-    injector_nice: int
+    injector_priority: str
     status: Mapping[str, Any]
     problems: tuple[str, ...]
 
@@ -227,7 +227,7 @@ class _Run:
             sent.ticks_from(from_ns),
             taken,
             sent.ticks,
-            told["nice"],
+            told["priority"],
             status,
             tuple(_problems(told)),
         )

@@ -18,7 +18,7 @@ BASE_VARIABLE: Final = "HEQIS_LAB_BASE_NS"
 that a step of the wall clock between two starts is in no latency."""
 LAB_BASE_NS: Final = int(os.environ.get(BASE_VARIABLE, BASE_NS))
 PRECEDENCE: Final = 10
-"""By so much the injector asks to be less nice than the rest."""
+"""By so much the injector asks to be less nice than the rest, where it is not real-time."""
 _PR_SET_TIMERSLACK: Final = 29
 
 
@@ -49,11 +49,21 @@ def fail(error: HeqisError) -> None:
     sys.exit(ExitStatus.USER if isinstance(error, UserError) else ExitStatus.FAILED)
 
 
-def take_precedence() -> int:
-    """Ask the scheduler for precedence over what is measured; return the niceness there is now."""
+def take_precedence(*, real_time: bool) -> str:
+    """Ask the scheduler for precedence over what is measured; return what was granted.
+
+    Args:
+        real_time: Before all other processes, whenever this one is awake. The kernel lets a
+            real-time process stand still for 50 ms a second if it never sleeps (sched(7)), so this
+            is for one that does.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        if real_time:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+            return "real-time"
     with contextlib.suppress(OSError):
         os.nice(-PRECEDENCE)
-    return os.nice(0)
+    return f"nice {os.nice(0)}"
 
 
 def sleep_exactly() -> None:

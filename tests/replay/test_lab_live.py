@@ -1,6 +1,7 @@
 """The lab with real processes: a stall is found, a late injector is told, bad input refused."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,18 @@ def test_a_planted_stall_is_at_p99_9_from_intended_time_and_the_naive_measure_hi
     assert "end_to_end" in read_hlog(out / "speed-10-1.hlog").totals()
 
 
+def _granted() -> str:
+    """Return what a process that asks to be real-time has then, found by another way."""
+    real_time = shutil.which("chrt") and _said("chrt", "-f", "1", "chrt", "-p", "0")
+    if real_time and "SCHED_FIFO" in real_time:
+        return "real-time"
+    return f"nice {_said('nice', '-n', '-10', 'nice').strip()}"
+
+
+def _said(*words: str) -> str:
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+
+
 @pytest.mark.slow
 def test_every_tick_and_signal_is_accounted_for(market: Path, tmp_path: Path) -> None:
     """The environment is in the configuration once; the lab's own ports win over it."""
@@ -116,7 +129,7 @@ def test_every_tick_and_signal_is_accounted_for(market: Path, tmp_path: Path) ->
     )  # fmt: skip
     run = fields["runs"][0]
     assert run["void"] == ""
-    assert run["injector_nice"] <= os.nice(0)
+    assert run["injector_priority"] == _granted()
     assert run["lost_ticks"] == 0
     assert run["received"] == 3 * run["signals"]
     assert run["latency"]["end_to_end"]["count"] == run["received"]

@@ -17,7 +17,7 @@ from feeds.codec import decode_frame
 from latency.hlog import HlogWriter
 from replay.lab import injector
 from replay.lab.engine_side import last_end_ns
-from replay.lab.injector import Stream, make_frames, open_socket, play, send_on_time
+from replay.lab.injector import Stream, make_frames, open_socket, play, send_on_time, sleeps_enough
 from replay.lab.measured import counts_of
 from replay.lab.schedule import Pace, Schedule, make_schedule
 from replay.lab.spawn import spawned
@@ -65,6 +65,20 @@ def test_frames_carry_the_time_they_are_due_and_number_every_tick() -> None:
     assert len(sent) == len(schedule.ticks)
     assert sent["price"].tobytes() == schedule.ticks["price"].tobytes()
     assert (sent["ts_recv"] >= start).all()
+
+
+@pytest.mark.parametrize(
+    ("gap_us", "frames", "enough"),
+    [(500, 10_000, True), (500, 10, True), (200, 10_000, False), (200, 1_000, True), (10, 0, True)],
+)
+def test_only_one_that_sleeps_much_asks_to_be_real_time(
+    gap_us: int, frames: int, enough: bool
+) -> None:
+    due_ns = np.arange(frames) * gap_us * 1000
+    assert sleeps_enough(due_ns) == enough
+    later = due_ns.max(initial=0) + 10**10
+    busy = np.concatenate([due_ns, later + np.arange(5_000) * 1000])
+    assert not sleeps_enough(busy)
 
 
 def test_market_times_stay_as_they_are() -> None:
