@@ -1,11 +1,12 @@
 """Data that several processes look at and none copies: one file, mapped by all of them."""
 
 import mmap
+import os
 import pickle
 import struct
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 _HEAD: Final = struct.Struct("<Q")
 _ALIGN: Final = 64
@@ -26,18 +27,31 @@ class Parcel:
         frame = pickle.dumps(content, protocol=5, buffer_callback=buffers.append)
         sizes = [buffer.raw().nbytes for buffer in buffers]
         table = pickle.dumps((frame, sizes))
-        self._file = tempfile.NamedTemporaryFile(prefix="heqis-sweep-")  # noqa: SIM115 - held open
+        self._file, self.path = _new_file()
         self._file.write(_HEAD.pack(len(table)) + table)
         for buffer in buffers:
             self._file.seek(_aligned(self._file.tell()))
             self._file.write(buffer.raw())
         self._file.truncate(_aligned(self._file.tell()))
         self._file.flush()
-        self.path = Path(self._file.name)
 
     def close(self) -> None:
-        """Remove the file; who has opened it goes on looking at it."""
+        """Give the file back; who has opened it goes on looking at it."""
         self._file.close()
+
+
+def _new_file() -> tuple[IO[bytes], Path]:
+    """Return an empty file and where other processes of this user find it.
+
+    Where processes can be looked into, it has no name of its own, so that it is gone with whoever
+    made it, however that ends.
+    """
+    descriptors = Path(f"/proc/{os.getpid()}/fd")
+    if descriptors.exists():
+        nameless = tempfile.TemporaryFile()  # noqa: SIM115 - held open
+        return nameless, descriptors / str(nameless.fileno())
+    named = tempfile.NamedTemporaryFile(prefix="heqis-sweep-")  # noqa: SIM115 - held open
+    return named, Path(named.name)
 
 
 def open_parcel(path: Path) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from process_rig import eventually
@@ -231,8 +232,13 @@ def test_interrupted_command_keeps_its_trials_and_goes_on(
 
 
 @pytest.mark.slow
-def test_a_request_to_end_leaves_no_mapped_recording_behind(
-    log: Path, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_neither_a_recording_nor_a_worker_outlives_the_command(
+    log: Path,
+    config_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
 ) -> None:
     mapped = tmp_path / "mapped"
     mapped.mkdir()
@@ -243,9 +249,12 @@ def test_a_request_to_end_leaves_no_mapped_recording_behind(
         "-p", f"{FAST}=2:40", "--sampler", "random", "--trials", "20000", "--jobs", "2",
         "--objective", OBJECTIVE, "--storage", str(place),
     ]  # fmt: skip
-    running = subprocess.Popen(command, cwd=Path(__file__).resolve().parents[2])
+    running = psutil.Popen(command, cwd=Path(__file__).resolve().parents[2])
     eventually(lambda: place.exists() and b'"digest"' in place.read_bytes(), "a trial", 90)
-    assert len(list(mapped.glob("heqis-sweep-*"))) == 1
-    running.terminate()
+    children = running.children(recursive=True)
+    assert len(children) >= 2
+    assert any(f"{mapped}/" in one.path for worker in children for one in worker.memory_maps())
+    running.send_signal(number)
     running.wait(timeout=60)
-    assert not list(mapped.glob("heqis-sweep-*"))
+    assert psutil.wait_procs(children, timeout=60)[1] == []
+    assert not list(mapped.iterdir())
