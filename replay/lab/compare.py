@@ -203,7 +203,14 @@ def _check_alike(base: Mapping[str, Any], new: Mapping[str, Any]) -> None:
             raise UserError(f"the sessions were run with different options: {name} was {before} "
                             f"and is {after}")  # fmt: skip
     if not _speeds(base, new):
-        raise UserError("the sessions have no speed in common")
+        before, after = (_speeds_text(result) for result in (base, new))
+        raise UserError(f"the sessions have no speed in common, {before} and {after}; make both "
+                        "with the same --speed, and --repeats 5")  # fmt: skip
+
+
+def _speeds_text(result: Mapping[str, Any]) -> str:
+    speeds = dict.fromkeys(f"{run['speed']:g}" for run in result["runs"])
+    return ",".join(speeds) or "max-sustainable alone"
 
 
 def _check_metric(metric: str, base: Mapping[str, Any]) -> None:

@@ -139,8 +139,10 @@ def test_sessions_of_other_ticks_or_options_are_refused() -> None:
     other["settings"]["clients"] = 2
     with pytest.raises(UserError, match="different options: clients was 1 and is 2"):
         compared(result_of(), other)
-    with pytest.raises(UserError, match="no speed in common"):
-        compared(result_of(), result_of(speeds=(2.0,)))
+    with pytest.raises(UserError, match="no speed in common, 1 and 2,10; make both"):
+        compared(result_of(), result_of(speeds=(2.0, 10.0)))
+    with pytest.raises(UserError, match="max-sustainable alone and max-sustainable alone; make"):
+        compared(result_of(speeds=()), result_of(speeds=()))
 
 
 def test_another_machine_and_configuration_are_told() -> None:
