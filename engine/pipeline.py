@@ -226,7 +226,9 @@ class Pipeline:
                 self._hand_over_bars(bars, origins)
             if gaps != self.gaps:
                 self.gaps = gaps
-                self.gate.note_gap(int(records["ts_recv"][reached - 1]))
+                gap = records[reached - 1]
+                self.gate.note_gap(int(gap["ts_recv"]))
+                self.host.on_gap(gap)
             at = reached
         return compute_ns
 

@@ -18,7 +18,7 @@ from engine.core.errors import SnapshotError
 from engine.core.records import TickKind
 from engine.core.signals import Signal
 from strategies.plan import KernelPlan
-from strategies.python_strategy import Bar, Proposal, QuoteTick, Strategy, TradeTick
+from strategies.python_strategy import Bar, DataGap, Proposal, QuoteTick, Strategy, TradeTick
 
 MAX_FAILURES: Final = 10
 
@@ -84,6 +84,7 @@ class PythonHost:
         self._trades = [h for h in self.hosted if h.strategy.wants_trades]
         self._quotes = [h for h in self.hosted if h.strategy.wants_quotes]
         self._listeners = [h for h in self.hosted if overrides(h.strategy, "on_signal")]
+        self._gap_listeners = [h for h in self.hosted if overrides(h.strategy, "on_gap")]
         self._wanted = np.zeros(256, np.bool_)
         self._wanted[self._tick_kinds()] = True
         self._wants_ticks = bool(self._wanted.any())
@@ -139,6 +140,15 @@ class PythonHost:
                 if instrument in one.watched:
                     made += self._call(one, partial(one.strategy.on_quote_tick, quote))
         return made
+
+    def on_gap(self, record: np.void) -> None:
+        """Tell that records are missing before what comes next."""
+        if not self._gap_listeners:
+            return
+        gap = DataGap(int(record["ts_event"]), int(record["ts_recv"]), int(record["size"]))
+        for one in self._gap_listeners:
+            if self._call(one, partial(one.strategy.on_gap, gap)):
+                self.fail(one, "it proposed at a gap, where the market is not known")
 
     def on_signal(self, signal: Signal) -> list[Made]:
         """Hand over another strategy's signal; return what was proposed."""

@@ -47,6 +47,18 @@ class QuoteTick(msgspec.Struct, frozen=True, gc=False):
         return 0.5 * (self.bid + self.ask)
 
 
+class DataGap(msgspec.Struct, frozen=True, gc=False):
+    """Records that were lost before what comes next, of any instruments.
+
+    Times in ns, those of the next record. ``missing`` records; 0: nobody knows how many, since the
+    stream began anew.
+    """
+
+    ts_event: int
+    ts_recv: int
+    missing: int
+
+
 class Bar(msgspec.Struct, frozen=True, gc=False):
     """One closed bar of the strategy's clock, with the indicators it asked for.
 
@@ -124,6 +136,13 @@ class Strategy:
 
     def on_quote_tick(self, tick: QuoteTick) -> None:
         """Called for every quote if ``wants_quotes``."""
+
+    def on_gap(self, gap: DataGap) -> None:
+        """Called where data are missing; what it remembers of prices may not join what comes.
+
+        Indicators begin anew there and are absent until they are ready again. Nothing may be
+        proposed: what the market did meanwhile is not known.
+        """
 
     def on_signal(self, signal: Signal) -> None:
         """Called for every signal of another strategy that passed the risk gate."""

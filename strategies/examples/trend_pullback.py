@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from engine.core.signals import Signal
-from strategies.python_strategy import Bar, QuoteTick, Strategy, TradeTick
+from strategies.python_strategy import Bar, DataGap, QuoteTick, Strategy, TradeTick
 from strategies.spec import Use
 
 _log: Final = logging.getLogger(__name__)
@@ -58,6 +58,12 @@ class TrendPullback(Strategy):
     def on_quote_tick(self, tick: QuoteTick) -> None:
         """Remember the spread; NaN while one side of the book is missing."""
         self.spread_bps[tick.instrument] = (tick.ask - tick.bid) / tick.mid * 1e4
+
+    def on_gap(self, gap: DataGap) -> None:
+        """Forget what was seen before data went missing."""
+        self.rsi.clear()
+        self.spread_bps.clear()
+        self.largest.clear()
 
     def on_signal(self, signal: Signal) -> None:
         """Keep still after another strategy's signal."""

@@ -52,6 +52,28 @@ class Noisy(Strategy):
     def on_quote_tick(self, tick):
         self.seen += tick.bid > 100
 
+class Watchful(Strategy):
+    name = "watchful"
+    wants_trades = True
+
+    def on_start(self):
+        self.told, self.trades, self.after = [], 0, False
+
+    def on_trade_tick(self, tick):
+        self.trades += 1
+        if self.after:
+            self.buy(tick.instrument, 0.5, 0.5)
+        self.after = False
+
+    def on_gap(self, gap):
+        self.told.append((self.trades, gap.ts_recv, gap.missing))
+        self.after = True
+
+class Rash(Strategy):
+    name = "rash"
+    def on_gap(self, gap):
+        self.buy("S0.X", 0.5, 0.5)
+
 class Echo(Strategy):
     name = "echo"
 
@@ -174,6 +196,26 @@ def test_a_gap_makes_everything_warm_up_again() -> None:
     assert per_instrument.min() > 34
     assert min(after) > trades[34]
     assert sink.refusals["DATA_GAP"] == 0 or min(after) > 3_000
+
+
+@pytest.mark.parametrize("cuts", [[], [3_000], [3_001], [2_999, 3_000, 3_001, 3_002]])
+def test_a_python_strategy_is_told_of_a_gap_at_its_place(plugin: Path, cuts: list[int]) -> None:
+    ticks = TICKS.copy()
+    for row, missing in ((3_000, 17), (3_500, 0)):
+        ticks[row]["kind"], ticks[row]["instrument"] = TickKind.GAP, 0xFFFF_FFFF
+        ticks[row]["size"] = missing
+    kept: list[Signal] = []
+    pipeline, sink = make_pipeline(with_python(plugin, "watchful", "rash"))
+    sink._keep = kept.append
+    run_in_bursts(pipeline, ticks, cuts)
+    traded = np.isin(ticks["kind"], (TickKind.TRADE, TickKind.SNAPSHOT)) & (ticks["price"] > 0)
+    watchful: Any = pipeline.host.hosted[0].strategy
+    assert watchful.told == [
+        (int(traded[:3_000].sum()), int(ticks["ts_recv"][3_000]), 17),
+        (int(traded[:3_500].sum()), int(ticks["ts_recv"][3_500]), 0),
+    ]
+    assert pipeline.host.failures() == {"rash": 2}
+    assert not any(signal.strategy == "rash" for signal in kept)
 
 
 def test_a_failing_strategy_is_silenced_and_harms_nobody(plugin: Path) -> None:

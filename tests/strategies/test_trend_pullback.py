@@ -9,7 +9,7 @@ from engine.core.signals import Signal
 from strategies.bar_spec import BarKind, BarSpec
 from strategies.examples.trend_pullback import TrendPullback
 from strategies.plan import Watch, make_plan
-from strategies.python_strategy import Bar, Proposal, QuoteTick, TradeTick
+from strategies.python_strategy import Bar, DataGap, Proposal, QuoteTick, TradeTick
 from strategies.registry import load_registry
 
 
@@ -69,6 +69,14 @@ def test_indicators_that_are_not_ready_are_waited_for(strategy: TrendPullback) -
     closes(strategy, 30.0)
     strategy.on_bar(bar(101.0, {"trend": 100.0}))
     assert closes(strategy, 45.0) == []
+
+
+def test_what_was_before_a_gap_is_forgotten(strategy: TrendPullback) -> None:
+    closes(strategy, 30.0)
+    strategy.on_trade_tick(trade(5.0, 1))
+    strategy.on_gap(DataGap(0, 0, 7))
+    assert closes(strategy, 45.0) == []
+    assert closes(strategy, 30.0, 45.0)[0].confidence == 0.5
 
 
 def test_largest_trade_on_the_same_side_adds_confidence(strategy: TrendPullback) -> None:
