@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.child_log import ChildLog
-from engine.core.errors import CheckFailedError, UserError
+from engine.core.errors import BudgetSpentError, CheckFailedError, UserError
 from engine.exit_status import ExitStatus
 from engine.notify import NOTIFY_VARIABLE, WATCHDOG_VARIABLE, NotifyListener, without_manager
 
@@ -24,6 +24,10 @@ LOG_BYTES: Final = 16 << 20
 ABORT_S: Final = 1.0
 """How long a child may take to say where it hangs, once its watchdog is out of patience."""
 _NS_PER_S: Final = 1_000_000_000
+_DEATHS: Final[dict[int | None, type[UserError | CheckFailedError]]] = {
+    ExitStatus.USER: UserError,
+    ExitStatus.BUDGET: BudgetSpentError,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +187,11 @@ class Child:
         return f"{self.overdue} and {how}" if self.overdue else how
 
     def death(self) -> UserError | CheckFailedError:
-        """Return what to tell of its unexpected end, its last words included."""
+        """Return what to tell of its unexpected end, its last words included.
+
+        The supervisor ends with the child's own status where that says whose matter it is.
+        """
         status = self.process.returncode if self.process is not None else None
         words = "\n".join(f"  {line}" for line in self.tail().splitlines())
         text = f"{self.name} {self.how()}; the end of {self.log}:\n{words}"
-        return UserError(text) if status == ExitStatus.USER else CheckFailedError(text)
+        return _DEATHS.get(status, CheckFailedError)(text)

@@ -9,10 +9,8 @@ from typing import Annotated, Final
 
 import typer
 
-from engine.core.errors import CheckFailedError, HeqisError
-
-EXIT_FAILED: Final = 1
-EXIT_USER: Final = 2
+from engine.core.errors import BudgetSpentError, CheckFailedError, HeqisError
+from engine.exit_status import ExitStatus
 
 MODULES: Final[tuple[str, ...]] = (
     "run",
@@ -92,15 +90,18 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; exit 0 when all is well, 1 on a failed check, 2 on a user's error."""
+    """Run the command line and exit with the status that says whose matter it is."""
     from engine.process import hold_standard_streams
 
     hold_standard_streams()
     try:
         make_app()()
+    except BudgetSpentError as error:
+        sys.stderr.write(f"heqis: {error}\n")
+        sys.exit(ExitStatus.BUDGET)
     except CheckFailedError as error:
         sys.stderr.write(f"heqis: {error}\n")
-        sys.exit(EXIT_FAILED)
+        sys.exit(ExitStatus.FAILED)
     except HeqisError as error:
         sys.stderr.write(f"heqis: {error}\n")
-        sys.exit(EXIT_USER)
+        sys.exit(ExitStatus.USER)

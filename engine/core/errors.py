@@ -91,6 +91,10 @@ class CheckFailedError(HeqisError):
     """A check ran to its end and the answer is no."""
 
 
+class BudgetSpentError(CheckFailedError):
+    """A process ended by decision, since a budget was used up; it is not to be started again."""
+
+
 class FrameError(HeqisError):
     """Bytes that are not a frame of this version.
 

@@ -17,6 +17,7 @@ import pytest
 
 from engine.client import SignalClient, Status
 from engine.core.signals import Signal
+from engine.exit_status import ExitStatus
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -249,6 +250,18 @@ def test_a_child_that_refuses_its_configuration_says_why(tmp_path: Path) -> None
         assert process.wait(START_S) == 2
     assert "found 'donchian_outbreak'; " in run.said()
     assert "rules are: " in run.said()
+    assert "Traceback" not in run.said()
+
+
+def test_a_spent_budget_ends_the_run_with_the_engines_own_status(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.environment |= {
+        "HEQIS__BUDGETS__MEMORY_FRAC": "[1e-9, 2e-9, 3e-9]",
+        "HEQIS__BUDGETS__HOLD": '"1s"',
+    }
+    with run.started("--no-view") as process:
+        assert process.wait(START_S) == ExitStatus.BUDGET
+    assert "engine ended (3)" in run.said()
     assert "Traceback" not in run.said()
 
 
