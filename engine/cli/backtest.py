@@ -143,13 +143,7 @@ def _write(
 def _as_json(result: "BacktestResult", metrics: "Metrics", files: list[Path]) -> dict[str, Any]:
     from replay.backtest.report import as_json
 
-    return {
-        **as_json(result, metrics),
-        "filled": result.filled,
-        "notes": result.notes,
-        "bad_input": result.bad_input,
-        "files": [str(path) for path in files],
-    }
+    return {**as_json(result, metrics), "files": [str(path) for path in files]}
 
 
 def _print(result: "BacktestResult", metrics: "Metrics", files: list[Path]) -> None:

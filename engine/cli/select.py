@@ -91,7 +91,7 @@ def select(
             chosen = _select(candidates, folds, prepared, days, rules, advance)
         write_selection(chosen, days.days, out, rules, given.paths)
     if json:
-        print_json(as_json(chosen, days.days))
+        print_json(as_json(chosen, days.days, rules))
     else:
         _print(chosen, days, rules, out)
 

@@ -76,9 +76,12 @@ def as_json(result: BacktestResult, metrics: Metrics) -> dict[str, Any]:
         "cash": result.cash,
         "records": result.records,
         "signals": result.signals,
+        "filled": result.filled,
         "fills": len(result.fills),
         "unfilled": result.unfilled,
         "refusals": result.refusals,
+        "notes": result.notes,
+        "bad_input": result.bad_input,
         "wall_s": result.wall_s,
     }
 

@@ -44,17 +44,23 @@ def best_metrics(selection: Selection) -> dict[str, float]:
     return dict(zip(BEST_COLUMNS, values, strict=True))
 
 
-def as_json(selection: Selection, days: npt.NDArray[np.int64]) -> dict[str, Any]:
+def as_json(
+    selection: Selection, days: npt.NDArray[np.int64], rules: SelectionRules
+) -> dict[str, Any]:
     """Return everything for machines; what has no answer becomes null.
 
     Args:
         selection: What came of it.
         days: yyyymmdd of all trading days.
+        rules: By which it was chosen.
     """
+    tested = measure(
+        selection.tested, selection.trial_sharpes(), rules.days_per_year, rules.other_trials
+    )
     over, deflated = selection.overfitting, selection.deflated
     return {
         "best_metrics": best_metrics(selection),
-        "tested": measure(selection.tested).as_dict(),
+        "tested": tested.as_dict(),
         "candidates": list(selection.names),
         "probability_of_overfitting": None if over is None else over.pbo,
         "overfitting_blocks": None if over is None else over.blocks,
@@ -111,7 +117,7 @@ def write_selection(
     rules = rules or SelectionRules()
     directory.mkdir(parents=True, exist_ok=True)
     best = best_metrics(selection)
-    told = orjson.dumps(as_json(selection, days), option=orjson.OPT_INDENT_2) + b"\n"
+    told = orjson.dumps(as_json(selection, days, rules), option=orjson.OPT_INDENT_2) + b"\n"
     files = {
         "best_metrics.csv": _csv([BEST_COLUMNS, [_plain(best[name]) for name in BEST_COLUMNS]]),
         "ranking.csv": _csv(_ranking_rows(selection, rules)),

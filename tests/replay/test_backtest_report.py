@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,13 +54,14 @@ def test_everything_is_written_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_the_metrics_file_says_what_was_measured(tmp_path: Path) -> None:
-    result = traded_result()
+    result = replace(traded_result(), filled=10, bad_input={"frame_bad_crc": 1}, notes={"odd": 1})
     write_report(result, tmp_path)
     told = json.loads((tmp_path / "metrics.json").read_bytes())
     metrics = measure(result)
     assert told["sharpe"] == metrics.account.sharpe
     assert told["num_trades"] == 5
-    assert told["unfilled"] == {"LIMIT_UP": 2}
+    assert (told["filled"], told["unfilled"]) == (10, {"LIMIT_UP": 2})
+    assert (told["bad_input"], told["notes"]) == ({"frame_bad_crc": 1}, {"odd": 1})
     empty = tmp_path / "empty"
     write_report(a_result([]), empty)
     assert json.loads((empty / "metrics.json").read_bytes())["win_rate"] is None

@@ -12,7 +12,7 @@ import pytest
 from result_cases import CASH, a_result, trade_rows, weekdays
 
 from replay.backtest.folds import Span, walk_forward
-from replay.backtest.metrics import daily_returns, daily_sharpe
+from replay.backtest.metrics import daily_returns, daily_sharpe, measure
 from replay.backtest.records import BacktestResult
 from replay.backtest.selection import (
     OBJECTIVES,
@@ -281,8 +281,9 @@ def test_what_has_no_answer_is_empty_in_the_file(tmp_path: Path) -> None:
 
 def test_every_fold_and_rank_is_told_for_machines_and_people(tmp_path: Path) -> None:
     pytest.importorskip("plotly")
-    chosen = choose(Market(three_candidates()))
-    written = write_selection(chosen, DAYS, tmp_path)
+    rules = SelectionRules(other_trials=97, days_per_year=365.0)
+    chosen = choose(Market(three_candidates()), rules)
+    written = write_selection(chosen, DAYS, tmp_path, rules)
     assert sorted(written) == sorted(tmp_path.iterdir())
     told = json.loads((tmp_path / "selection.json").read_bytes())
     assert [fold["fold"] for fold in told["folds"]] == [1, 2, 3, 4]
@@ -297,4 +298,10 @@ def test_every_fold_and_rank_is_told_for_machines_and_people(tmp_path: Path) -> 
     report = (tmp_path / "report.html").read_text(encoding="utf-8")
     for part in ("Folds", "Candidates", "Is it luck?", "Ranks out of sample"):
         assert f"<h2>{part}</h2>" in report
-    assert not math.isnan(told["tested"]["deflated_sharpe"])
+    assert told["tested"]["trials"] == 100
+    alone = choose(Market(three_candidates())).tested
+    yearly = daily_sharpe(daily_returns(alone)) * math.sqrt(365.0)
+    assert told["tested"]["sharpe"] == pytest.approx(yearly)
+    assert told["tested"]["deflated_sharpe"] < measure(alone).skill.deflated_sharpe
+    metrics = json.loads((tmp_path / "metrics.json").read_bytes())
+    assert {name: metrics[name] for name in told["tested"]} == told["tested"]
