@@ -38,6 +38,15 @@ def give_large_blocks_back() -> bool:
     return mallopt is not None and all(mallopt(what, value) == 1 for what, value in _MALLOC)
 
 
+def give_free_memory_back() -> bool:
+    """Have what is free in the midst of the heaps go back too; False without glibc.
+
+    Takes milliseconds: for moments after which much was let go at once.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return trim is not None and trim(0) == 1
+
+
 def keep_collections_short() -> None:
     """Leave what the start has made out of garbage collections, and make those to come short.
 

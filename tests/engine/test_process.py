@@ -60,3 +60,27 @@ def grown_bytes(how: str) -> int:
 def test_large_blocks_go_back_though_small_ones_between_them_stay() -> None:
     assert grown_bytes("back") < 8 << 20
     assert grown_bytes("as it is") > 16 << 20
+
+
+HOLES = """
+import psutil
+from engine.process import give_free_memory_back
+
+rss = psutil.Process().memory_info
+blocks = [bytes(4_000) for _ in range(20_000)]
+del blocks[::2], blocks[:9_000:2]
+full = rss().rss
+kept = blocks[::50]
+del blocks
+assert give_free_memory_back()
+print(full - rss().rss)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the call is glibc's")
+def test_what_is_free_between_blocks_that_stay_goes_back_when_asked() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HOLES], capture_output=True, text=True, check=True,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert int(done.stdout) > 16 << 20
