@@ -67,6 +67,7 @@ class PeerWatch:
         """Connections by what became of them."""
         return {
             "connections": self.accepted,
+            "disconnections": self.disconnected,
             "failed_handshakes": self.failed,
             "excess_connections": self.excess,
             "cut_off": self.cut,

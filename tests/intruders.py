@@ -85,18 +85,15 @@ def come(
     )
 
 
-def beg(port: int, tokens: list[str], origin: str) -> Callable[[int], Awaitable[None]]:
-    """Come over TLS with a token that is wrong, revoked, expired, or none, or a wrong origin."""
+def beg(port: int, pleas: list[tuple[str, Origin | None]]) -> Callable[[int], Awaitable[None]]:
+    """Come over TLS, in turns with these tokens, "" for none, and from pages of these origins."""
     context = trusting()
 
     async def act(number: int) -> None:
-        token = tokens[number % len(tokens)]
+        token, origin = pleas[number % len(pleas)]
         DONE["begged"] += 1
         try:
-            async with (
-                asyncio.timeout(5),
-                come(port, context, token, "127.0.0.3", None if token else Origin(origin)),
-            ):
+            async with asyncio.timeout(5), come(port, context, token, "127.0.0.3", origin):
                 DONE["let_in"] += 1
         except InvalidStatus as error:
             DONE[f"status_{error.response.status_code}"] += 1
@@ -162,7 +159,7 @@ async def main(plan: dict[str, Any]) -> None:
         KeyStore(Path(store)).own()
     await asyncio.gather(
         at_rate(plan["knocks_per_s"], ends, knock(port)),
-        at_rate(plan["begs_per_s"], ends, beg(port, plan["tokens"], "https://evil.example")),
+        at_rate(plan["begs_per_s"], ends, beg(port, plan["pleas"])),
         at_rate(plan["chats_per_s"], ends, chatter(port, plan["noisy"])),
         at_rate(plan["picks_per_s"], ends, pick(plan["endpoints"], plan["stores"], plan["keys"])),
     )

@@ -1,7 +1,6 @@
 """Somebody who has no business here: sends what is wrong to a port, from a process of its own.
 
-``python stranger.py flips|zeros|garbage|asked tcp://… COUNT RATE`` sends messages over ZeroMQ,
-``asked`` to a control port, with more and fewer parts than a request has;
+``python stranger.py flips|zeros|garbage tcp://… COUNT RATE`` sends messages over ZeroMQ;
 ``python stranger.py huge HOST:PORT zmtp|websocket BYTES`` announces one huge message and sends it
 until it is cut off. Says, as JSON, what it sent.
 """
@@ -44,13 +43,12 @@ def messages(kind: str, count: int) -> Iterator[bytes]:
 
 def send_all(kind: str, endpoint: str, count: int, rate: float) -> int:
     """Send at a rate, in bunches of a few milliseconds; return how many."""
-    what = zmq.DEALER if kind == "asked" else zmq.PUSH
-    with zmq.Context() as context, context.socket(what) as push:
+    with zmq.Context() as context, context.socket(zmq.PUSH) as push:
         push.linger = 20_000
         push.connect(endpoint)
         began, sent = time.monotonic(), 0
         for message in messages(kind, count):
-            push.send_multipart([message] * (1 + sent % 3 if kind == "asked" else 1))
+            push.send(message)
             sent += 1
             ahead = sent / rate - (time.monotonic() - began)
             if ahead > 0.002:

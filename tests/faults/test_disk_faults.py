@@ -87,10 +87,12 @@ def test_a_bad_disk_is_told_within_a_second_and_costs_no_signal(tmp_path: Path, 
     assert any(reason in told["reason"] for reason in REASONS[fault])
 
 
-def test_a_bad_disk_halts_the_engine_where_the_rule_says_so(tmp_path: Path) -> None:
-    told = run_fault(tmp_path, "error", rounds=2, rule="halt")
+@pytest.mark.parametrize("fault", ["full", "error", "locked"])
+def test_a_bad_disk_halts_the_engine_where_the_rule_says_so(tmp_path: Path, fault: str) -> None:
+    told = run_fault(tmp_path, fault, rounds=2, rule="halt")
     assert_told_in_time(told, 2)
     assert told["halts"] == 2
+    assert any(reason in told["reason"] for reason in REASONS[fault])
 
 
 @pytest.mark.slow

@@ -4,10 +4,13 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from process_rig import RULES, Rig, eventually, source_toml
 
 pytestmark = pytest.mark.slow
+REFUSED = "configuration refused, the old one runs on: "
+DIFFERS = "needs a restart of the gateway: "
 LIMIT = "max_gross = 400\n"
 GOOD = RULES.replace("max_position = 0\n", f"max_position = 0\n{LIMIT}") + source_toml(batch=4096)
 
@@ -25,6 +28,17 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 def lives(rig: Rig) -> bool:
     before = rig.signals()
     return bool(eventually(lambda: rig.signals() > before, "more signals", 10))
+
+
+def hang_up(rig: Rig, gateway: psutil.Popen, answer: str) -> str:
+    """Have the gateway read its files again; return the line in which it answers so."""
+
+    def answers() -> list[str]:
+        return [line for line in rig.log("gateway").splitlines() if answer in line]
+
+    before = len(answers())
+    gateway.send_signal(signal.SIGHUP)
+    return str(eventually(lambda: answers()[before:], f"gateway: {answer}", 10)[0])
 
 
 @pytest.mark.parametrize(
@@ -98,9 +112,32 @@ def test_a_hangup_reloads_and_ends_nothing(rig: Rig) -> None:
     finally:
         rig.file.write_text(GOOD, encoding="utf-8")
     assert rig.ask("reload", rig.url).returncode == 0
-    assert "needs a restart of the gateway: nothing" in rig.log("gateway")
+    assert f"{DIFFERS}nothing" in rig.log("gateway")
     assert lives(rig)
     assert engine.poll() is None
+    assert gateway.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        pytest.param(GOOD[: len(GOOD) // 2], "mend the TOML", id="half-of-it"),
+        pytest.param(
+            GOOD.replace("rate = 5000.0", "rate = -1.0"), "rate: found -1.0", id="bad-value"
+        ),
+        pytest.param("\0" * 512, "mend the TOML", id="zeroes"),
+    ],
+)
+def test_a_gateway_refuses_what_is_wrong_and_sends_on(rig: Rig, content: str, told: str) -> None:
+    gateway = next(p for p in rig.processes if "gateway" in p.cmdline())
+    rig.file.write_text(content, encoding="utf-8")
+    try:
+        refused = hang_up(rig, gateway, REFUSED)
+    finally:
+        rig.file.write_text(GOOD, encoding="utf-8")
+    assert told in refused
+    rig.until_live()
+    assert hang_up(rig, gateway, DIFFERS).endswith(f"{DIFFERS}nothing")
     assert gateway.poll() is None
 
 

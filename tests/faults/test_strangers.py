@@ -28,6 +28,7 @@ BURST: Final = 100
 PER_S: Final = 50.0
 STRETCH: Final = 25
 BEAT_S: Final = 0.005
+WRONG_ORIGIN: Final = "https://evil.example"
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
@@ -95,12 +96,13 @@ tls = {{ certificate = "{files.certificate}", key = "{files.key}" }}
         return Access(self.tokens["reader"], self.certificates.ca)
 
     def flood(self, seconds: float) -> "subprocess.Popen[str]":
+        bad = ["", "heqis_made_up", self.tokens["expired"], self.tokens["revoked"]]
         plan = {
             "seconds": seconds, "port": self.port, **RATES,
             "endpoints": [self.environ[f"HEQIS__LINK__{end}"] for end in ("DATA", "CONTROL")],
             "stores": [str(self.stores[name]) for name in ("unknown", "gone")],
             "keys": [self.public["engine"], self.public["gateway"]],
-            "tokens": ["", "heqis_made_up", self.tokens["expired"], self.tokens["revoked"]],
+            "pleas": [*((token, None) for token in bad), (self.tokens["reader"], WRONG_ORIGIN)],
             "noisy": self.tokens["noisy"],
         }  # fmt: skip
         return subprocess.Popen(
@@ -216,6 +218,8 @@ def assert_refused(done: dict[str, int], status: dict[str, Any]) -> None:
     stream, peers = status["stream"], status["peers"]
     assert "let_in" not in done
     assert done["status_401"] > 20
+    assert done["status_403"] > 5
+    assert stream["refused_origins"] >= done["status_403"]
     assert done["closed_1008"] > 5
     for name in ("handshakes_limited", "handshakes_failed", "token_missing", "token_unknown",
                  "token_expired", "token_revoked", "rate_limited", "bad_messages"):  # fmt: skip

@@ -172,6 +172,7 @@ def test_an_overlong_message_costs_its_sender_the_connection_and_no_more() -> No
         await sink.reached(1)
         push.send(bytes(MAX_FRAME_BYTES + 1))
         await until(lambda: receiver.disconnections == 1)
+        assert receiver.counters["disconnections"] == 1
         push.send(b"after")
         await until(lambda: b"after" in sink.messages)
         assert len(sink.messages) == 2
