@@ -147,9 +147,11 @@ def compare_results(
         for metric in metrics
         if (change := _change(base, new, speed, metric, threshold, metric in judged)) is not None
     ]
-    if not any(change.judged and change.verdict != "too few" for change in changes):
-        raise UserError(_why_nothing(base, new, judged))
-    return Comparison(threshold, tuple(changes), tuple(_notes(base, new)), _sustainable(base, new))
+    notes = [*_notes(base, new), *(f"not judged: {one}" for one in _unjudged(base, new, judged))]
+    found = Comparison(threshold, tuple(changes), tuple(notes), _sustainable(base, new))
+    if not found.regressions and (missing := _unjudged(base, new, judged)):
+        raise UserError(_why_not(base, new, missing))
+    return found
 
 
 def _change(
@@ -221,13 +223,30 @@ def _check_metric(metric: str, base: Mapping[str, Any]) -> None:
         raise ConfigError("command line", "--metric", metric, expected)
 
 
-def _why_nothing(base: Mapping[str, Any], new: Mapping[str, Any], judged: Sequence[str]) -> str:
-    valid = [sum(not run["void"] for run in result["runs"]) for result in (base, new)]
-    return (
-        f"nothing can be judged: {' and '.join(judged)} need {LEAST_PAIRS} pairs of valid runs at "
-        f"a speed, each with values enough; the sessions have {valid[0]} and {valid[1]} valid "
-        "runs: make them with --repeats 5, and see that enough signals are made"
+def _unjudged(base: Mapping[str, Any], new: Mapping[str, Any], judged: Sequence[str]) -> list[str]:
+    """Return what cannot be judged for want of data: ``metric at speed S (N pairs)``."""
+    found = []
+    for speed in _speeds(base, new):
+        for metric in judged:
+            both = _values(base, speed, metric).keys() & _values(new, speed, metric).keys()
+            if len(both) < LEAST_PAIRS:
+                found.append(f"{metric} at speed {speed:g} ({len(both)} pairs)")
+    return found
+
+
+def _why_not(base: Mapping[str, Any], new: Mapping[str, Any], missing: Sequence[str]) -> str:
+    voids = [
+        f"a run of the {name} session at speed {run['speed']:g} is void: {run['void']}"
+        for name, result in (("first", base), ("second", new))
+        for run in result["runs"]
+        if run["void"]
+    ]
+    text = (
+        f"no judgement without {LEAST_PAIRS} pairs of valid runs, each with values enough; there "
+        f"are too few for {', '.join(missing)}: make them with --repeats 5, and see that enough "
+        "signals are made, or judge another --metric"
     )
+    return "; ".join((text, *voids[:1]))
 
 
 def _notes(base: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -117,17 +117,41 @@ def test_void_runs_are_left_out_and_told() -> None:
 
 
 def test_too_few_pairs_are_refused_not_passed() -> None:
-    with pytest.raises(UserError, match=r"nothing can be judged: .* need 3 pairs .* --repeats 5"):
+    with pytest.raises(
+        UserError, match=r"without 3 pairs .*p99 at speed 1 \(2 pairs\): make them with --repeats 5"
+    ):
         compared(result_of((1.0, 1.0)), result_of((9.0, 9.0)))
 
 
-def test_percentiles_without_values_enough_do_not_count() -> None:
+def test_a_judged_percentile_without_values_enough_is_refused_not_passed() -> None:
     few = result_of()
     for run in few["runs"]:
         run["latency"]["end_to_end"]["count"] = 99
-    comparison = compared(few, result_of())
-    judged = [change.metric for change in comparison.changes if change.judged]
-    assert judged == ["end_to_end.p50"]
+    with pytest.raises(UserError, match=r"too few for end_to_end\.p99 at speed 1 \(0 pairs\): "):
+        compared(result_of(), few)
+    comparison = compare_results(result_of(), few, 0.1, ["end_to_end.p50"])
+    assert [change.metric for change in comparison.changes if change.judged] == ["end_to_end.p50"]
+
+
+def test_a_speed_whose_runs_are_void_is_refused_not_passed() -> None:
+    base, new = result_of(speeds=(1.0, 50.0)), result_of(speeds=(1.0, 50.0))
+    for run in new["runs"]:
+        if run["speed"] == 50.0:
+            run["void"] = "1,000 of 2,000 ticks were not taken"
+    told = r"p50 at speed 50 \(0 pairs\), .*second session at speed 50 is void: 1,000 of 2,000"
+    with pytest.raises(UserError, match=told):
+        compared(base, new)
+
+
+def test_a_regression_is_one_whatever_else_cannot_be_judged() -> None:
+    base = result_of(speeds=(1.0, 50.0))
+    new = result_of(tuple(1.5 * f for f in NOISE), speeds=(1.0, 50.0))
+    for run in new["runs"]:
+        if run["speed"] == 50.0:
+            run["void"] = "late"
+    comparison = compared(base, new)
+    assert comparison.regressions
+    assert "not judged: end_to_end.p99 at speed 50 (0 pairs)" in comparison.notes
 
 
 def test_sessions_of_other_ticks_or_options_are_refused() -> None:
