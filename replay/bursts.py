@@ -2,6 +2,7 @@
 
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -28,6 +29,23 @@ class Burst(NamedTuple):
     size: int
 
 
+class ReceiveOrder:
+    """Counts the records that were received before the one that stands before them."""
+
+    def __init__(self) -> None:
+        self.steps_back = 0
+        self._last: np.int64 | None = None
+
+    def see(self, records: npt.NDArray[np.void]) -> None:
+        """Take the next records, shape (N,)."""
+        times = records["ts_recv"]
+        if not len(times):
+            return
+        self.steps_back += int(np.count_nonzero(times[1:] < times[:-1]))
+        self.steps_back += self._last is not None and bool(times[0] < self._last)
+        self._last = times[-1]
+
+
 class LogBursts:
     """One log through the very decoder of the live path: CRC, sequence and record checks.
 
@@ -42,6 +60,7 @@ class LogBursts:
         self.reader = reader
         self.decoder = BurstDecoder(0, capacity)
         self._define = define
+        self._order = ReceiveOrder()
         self.decoder.warm_up()
 
     def __iter__(self) -> Iterator[Burst]:
@@ -54,9 +73,13 @@ class LogBursts:
                 if segment.schema == Schema.INSTRUMENTS:
                     self._learn(wire, int(offsets[at - 1]))
                 elif segment.schema == Schema.TICK:
-                    yield Burst(Schema.TICK, decoder.ticks, decoder.origins, segment.count)
+                    yield self._burst(Schema.TICK, decoder.ticks, segment.count)
                 elif segment.schema == Schema.BAR:
-                    yield Burst(Schema.BAR, decoder.bars, decoder.origins, segment.count)
+                    yield self._burst(Schema.BAR, decoder.bars, segment.count)
+
+    def _burst(self, schema: Schema, records: npt.NDArray[np.void], count: int) -> Burst:
+        self._order.see(records[:count])
+        return Burst(schema, records, self.decoder.origins, count)
 
     def _learn(self, wire: npt.NDArray[np.uint8], offset: int) -> None:
         instruments = decode_frame(wire.data, offset).records
@@ -65,8 +88,8 @@ class LogBursts:
         self.decoder.known_instruments = known
 
     def faults(self) -> dict[str, int]:
-        """Return what was refused in the log, by reason."""
-        return _faults([self.reader], [self.decoder])
+        """Return what is wrong with the log, as far as it was read, see ``count_faults``."""
+        return count_faults([self.reader], [self.decoder], self._order)
 
     def depth_records(self) -> int:
         """Return how many depth records were passed over so far."""
@@ -81,14 +104,17 @@ class MergedBursts:
         define: Called with the first definition of every instrument, and with later ones in place.
 
     Raises:
-        InputFileError: a log holds bars, which are played one log at a time.
+        InputFileError: a log holds bars, which are played one log at a time, or what another
+            one holds too.
     """
 
     def __init__(self, readers: Sequence[LogReader], define: Define) -> None:
         for reader in readers:
             if count_records(reader, Schema.BAR):
                 raise InputFileError(reader.path, "it holds bars; replay it by itself")
+        _refuse_overlaps(readers)
         self._readers = readers
+        self._order = ReceiveOrder()
         self._decoders = [BurstDecoder(0) for _ in readers]
         self._define = define
         self._epoch = readers[0].epochs[0] if readers[0].epochs else 0
@@ -106,11 +132,12 @@ class MergedBursts:
             origins["epoch"] = self._epoch
             origins["seq"] = seq + np.cumsum(numbers) - numbers
             seq += int(numbers.sum())
+            self._order.see(records)
             yield Burst(Schema.TICK, records, origins, len(records))
 
     def faults(self) -> dict[str, int]:
-        """Return what was refused in the logs, by reason."""
-        return _faults(self._readers, self._decoders)
+        """Return what is wrong with the logs, as far as they were read, see ``count_faults``."""
+        return count_faults(self._readers, self._decoders, self._order)
 
     def depth_records(self) -> int:
         """Return how many depth records were passed over so far."""
@@ -118,10 +145,35 @@ class MergedBursts:
         return sum(int(one[Counter.DEPTH_RECORDS]) for one in counters)
 
 
-def _faults(readers: Sequence[LogReader], decoders: Sequence[BurstDecoder]) -> dict[str, int]:
-    """Add up what decoders refused, and what readers stepped over before it came to one.
+def _refuse_overlaps(readers: Sequence[LogReader]) -> None:
+    """Refuse logs that hold the same instrument over the same time: its ticks would count twice."""
+    if len(readers) < 2:
+        return
+    held: dict[str, list[tuple[int, int, Path]]] = {}
+    for reader in readers:
+        for symbol, first, last in _ticked(reader):
+            for begin, end, path in held.get(symbol, ()):
+                if first < end and begin < last:
+                    problem = f"it holds {symbol} over the same time as {path}: give one of them"
+                    raise InputFileError(reader.path, problem)
+            held.setdefault(symbol, []).append((first, last, reader.path))
 
-    ``frame_damaged``: stretches in which no frame was found; ``torn_bytes``: of cut tails.
+
+def _ticked(reader: LogReader) -> Iterator[tuple[str, int, int]]:
+    """Yield the instruments that have ticks in a log, with its first and last time."""
+    told = reader.summary()
+    for one in told["instruments"]:
+        if one["ticks"] and told["first_ts_recv"] is not None:
+            yield one["symbol"], told["first_ts_recv"], told["last_ts_recv"]
+
+
+def count_faults(
+    readers: Sequence[LogReader], decoders: Sequence[BurstDecoder], order: ReceiveOrder
+) -> dict[str, int]:
+    """Add up what decoders refused, what readers stepped over before, and what is out of order.
+
+    ``frame_damaged``: stretches in which no frame was found; ``torn_bytes``: of cut tails;
+    ``recv_time_back``: records that were received before the one before them.
     """
     counted: Tally[str] = Tally()
     for decoder in decoders:
@@ -129,6 +181,7 @@ def _faults(readers: Sequence[LogReader], decoders: Sequence[BurstDecoder]) -> d
         counted.update({name: n for name, n in by_name if name.startswith(FAULT_PREFIXES)})
     counted["frame_damaged"] = sum(len(reader.damage) for reader in readers)
     counted["torn_bytes"] = sum(reader.cut_bytes for reader in readers)
+    counted["recv_time_back"] = order.steps_back
     return {name: count for name, count in counted.items() if count}
 
 

@@ -109,7 +109,8 @@ def play(logs: Sequence[Path], blueprint: Blueprint, options: Options | None = N
         options: How to play.
 
     Raises:
-        InputFileError: a log that is missing or none.
+        InputFileError: a log that is missing, or several that cannot be merged, see
+            ``MergedBursts``.
         LogError: a log that is damaged beyond a torn tail.
     """
     options = options or Options()

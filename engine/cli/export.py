@@ -1,7 +1,7 @@
 """``heqis export``: ticks, bars, depth, features and signals as Parquet, Arrow or NumPy."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -10,10 +10,9 @@ from engine.cli.features import Out, Overwrite, features
 from engine.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from replay.export.bars import BarBuilder
-    from replay.export.table import Batch, Table
+    from replay.export.records import Batches
+    from replay.export.table import Table
 
 _HELP: Final = """Export ticks, bars, depth, features and signals to Parquet, Arrow or NumPy.
 
@@ -133,18 +132,19 @@ def signals(
     from replay.export.signals import SIGNALS, is_journal, write_journal, write_replay
 
     check_target(out, overwrite=overwrite)
-    table, damaged = with_source(SIGNALS, source), 0
+    table = with_source(SIGNALS, source)
     if is_journal(source[0]):
         if len(source) > 1 or config:
             raise ConfigError("command line", "SOURCE", str(source[0]), "one journal, without -c")
         with open_table(out, table, overwrite=overwrite) as file:
             damaged = write_journal(source[0], file)
+        _tell(out, file.rows, {"damaged": damaged}, json=json)
     else:
         files = [Path(file) for file in config or (CONFIGS / "replay.toml",)]
         blueprint = resolve(load_config(files))
         with open_table(out, table, overwrite=overwrite) as file:
-            write_replay(source, blueprint, file)
-    _tell(out, file.rows, damaged, json=json)
+            bad_input = write_replay(source, blueprint, file)
+        _tell(out, file.rows, {"bad_input": bad_input}, json=json)
 
 
 def _builder(config: list[Path] | None, bar: str, texts: list[str]) -> "BarBuilder":
@@ -163,9 +163,7 @@ def _builder(config: list[Path] | None, bar: str, texts: list[str]) -> "BarBuild
     return BarBuilder(bar, [one.spec() for one in loaded.bars], uses, registry)
 
 
-def _write(
-    out: Path, table: "Table", batches: "Iterable[Batch]", *, overwrite: bool, json: bool
-) -> None:
+def _write(out: Path, table: "Table", batches: "Batches", *, overwrite: bool, json: bool) -> None:
     from engine.core.errors import InputFileError
     from replay.export.files import open_table
 
@@ -175,12 +173,17 @@ def _write(
         if not file.rows:
             source = ", ".join(table.facts["source"])
             raise InputFileError(source, f"it holds no {table.facts['table']}; nothing was written")
-    _tell(out, file.rows, 0, json=json)
+    _tell(out, file.rows, {"bad_input": batches.faults()}, json=json)
 
 
-def _tell(out: Path, rows: int, damaged: int, *, json: bool) -> None:
+def _tell(out: Path, rows: int, wrong: dict[str, Any], *, json: bool) -> None:
+    """Say what was written; ``wrong``: ``damaged`` of a journal, ``bad_input`` of logs."""
+    from replay.backtest.report_text import tally_lines
+
     if json:
-        print_json({"output": str(out), "rows": rows, "damaged": damaged})
+        print_json({"output": str(out), "rows": rows, **wrong})
         return
-    left = f", {damaged:,} damaged ones left out" if damaged else ""
+    left = f", {wrong['damaged']:,} damaged ones left out" if wrong.get("damaged") else ""
     typer.echo(f"{rows:,} rows in {out}{left}")
+    for kind, told in tally_lines({"bad input": wrong.get("bad_input", {})}):
+        typer.echo(f"{kind}: {told}")

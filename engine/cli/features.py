@@ -73,6 +73,7 @@ def features(
     heqis export features btc.hql -c configs/demo.toml --model tcn -o rows.parquet
     """
     from engine.config import CONFIGS, load_config
+    from replay.backtest.report_text import tally_lines
     from replay.export.features import feature_table
     from replay.export.files import check_target, open_table
     from strategies.registry import load_registry
@@ -91,6 +92,8 @@ def features(
         print_json(facts)
         return
     typer.echo(f"{file.rows:,} rows of {len(wanted.features)} features in {out}")
+    for kind, told in tally_lines({"bad input": made.facts["bad_input"]}):
+        typer.echo(f"{kind}: {told}")
     if labels is not None and made.labels is not None:
         shares = {sign: int((made.labels.sign == sign).sum()) for sign in (-1, 0, 1)}
         unknown = len(made.labels.sign) - sum(shares.values())

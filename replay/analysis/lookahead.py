@@ -122,6 +122,7 @@ class _Analysis:
             values_compared=self.values_compared,
             findings=self.findings,
             notes=self.notes,
+            bad_input=self.tape.bad_input,
         )
 
     def _run(self, tape: Tape, until: int | None = None, stops: Sequence[int] = ()) -> Run:

@@ -54,6 +54,8 @@ class LookaheadReport:
     """Indicator outputs that were known at a cut, over all runs."""
     findings: list[Finding]
     notes: list[str] = field(default_factory=list)
+    bad_input: dict[str, int] = field(default_factory=dict)
+    """What is wrong with the logs, by reason."""
 
     @property
     def ok(self) -> bool:

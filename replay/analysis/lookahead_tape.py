@@ -5,7 +5,7 @@ Many runs can be made of it, and of what it might have been from some record on.
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -46,6 +46,7 @@ class Tape:
         spans: The order they came in, with definitions between them.
         capacity: One more than the highest instrument id.
         symbols: By instrument id.
+        bad_input: What is wrong with the log, by reason.
     """
 
     ticks: Ticks
@@ -55,6 +56,7 @@ class Tape:
     spans: tuple[Span, ...]
     capacity: int
     symbols: tuple[str, ...]
+    bad_input: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return how many records there are."""
@@ -110,7 +112,8 @@ def load_tape(paths: Sequence[Path], burst: int, limit: int | None = None) -> Ta
         limit: Stop after so many records, gaps among them; None for all.
 
     Raises:
-        InputFileError: a log that is missing, holds no record, or is too long to be kept.
+        InputFileError: a log that is missing, holds no record or what another one holds too, or is
+            too long to be kept.
         LogError: a log that is damaged beyond a torn tail.
     """
     readers = [LogReader(path) for path in paths]
@@ -160,6 +163,7 @@ class _Loader:
             spans=tuple(self._spans),
             capacity=self._capacity,
             symbols=tuple(self._symbols.get(i, "") for i in range(self._capacity)),
+            bad_input=self._bursts.faults(),
         )
 
     def _define(self, instruments: Instruments) -> None:

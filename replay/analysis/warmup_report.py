@@ -48,6 +48,8 @@ class WarmupReport:
     histories: list[History]
     strategies: dict[str, int | None] = field(default_factory=dict)
     """Samples that a strategy's slowest indicator needs; None where one never settles."""
+    bad_input: dict[str, int] = field(default_factory=dict)
+    """What is wrong with the logs, by reason."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -56,6 +58,7 @@ class WarmupReport:
             "tolerance": self.tolerance,
             "indicators": [one.as_dict() for one in self.histories],
             "strategies": self.strategies,
+            "bad_input": self.bad_input,
         }
 
 
@@ -97,7 +100,13 @@ def analyze_warmup(
         clock_told = clock if tape is not None or (blueprint and not options.indicators) else ""
         found = measure_history(uses, registry, samples, options.tolerance, clock_told)
         made += [replace(one, used_by=_users(one, wanted)) for one in found]
-    return WarmupReport(_source(logs, tape, options), options.tolerance, made, _by_strategy(made))
+    return WarmupReport(
+        source=_source(logs, tape, options),
+        tolerance=options.tolerance,
+        histories=made,
+        strategies=_by_strategy(made),
+        bad_input={} if tape is None else tape.bad_input,
+    )
 
 
 def _source(logs: Sequence[Path], tape: Tape | None, options: WarmupOptions) -> str:

@@ -1,6 +1,6 @@
 """Logs decoded once, for any number of backtests over them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -75,7 +75,6 @@ class Prepared:
         """
         readers = [LogReader(path) for path in logs]
         try:
-            _refuse_overlaps(readers)
             return cls(**_Decoding(readers, progress).facts())
         finally:
             for reader in readers:
@@ -227,25 +226,3 @@ class _Decoding:
                     "records in order of time: import the data again",
                 )
             row, latest = row + len(of_segment), of_segment[-1]
-
-
-def _refuse_overlaps(readers: Sequence[LogReader]) -> None:
-    """Refuse logs that hold the same instrument over the same time: its ticks would count twice."""
-    if len(readers) < 2:
-        return
-    held: dict[str, list[tuple[int, int, Path]]] = {}
-    for reader in readers:
-        for symbol, first, last in _ticked(reader):
-            for begin, end, path in held.get(symbol, ()):
-                if first < end and begin < last:
-                    problem = f"it holds {symbol} over the same time as {path}: give one of them"
-                    raise InputFileError(reader.path, problem)
-            held.setdefault(symbol, []).append((first, last, reader.path))
-
-
-def _ticked(reader: LogReader) -> Iterator[tuple[str, int, int]]:
-    """Yield the instruments that have ticks in a log, with its first and last time."""
-    told = reader.summary()
-    for one in told["instruments"]:
-        if one["ticks"] and told["first_ts_recv"] is not None:
-            yield one["symbol"], told["first_ts_recv"], told["last_ts_recv"]

@@ -6,8 +6,8 @@ import numpy as np
 
 from engine.core.records import Instruments, Schema
 from feeds.log_reader import LogReader
-from replay.bursts import count_instruments
-from replay.export.records import BAR_COLUMNS, BAR_NAMES, Symbols, open_bursts
+from replay.bursts import LogBursts, MergedBursts, count_instruments
+from replay.export.records import BAR_COLUMNS, BAR_NAMES, Batches, Symbols, open_bursts
 from replay.export.table import Batch, Column, Table, fill, text_column
 from strategies.bar_spec import BarSpec
 from strategies.batch import label_of
@@ -50,8 +50,12 @@ class BarBuilder:
         )
         return Table(columns, {"table": "bars", "bar": self.bar})
 
-    def batches(self, readers: Sequence[LogReader]) -> Iterator[Batch]:
-        """Yield the bars of logs, played together in time order."""
+    def batches(self, readers: Sequence[LogReader]) -> Batches:
+        """Return the bars of logs, played together in time order.
+
+        Raises:
+            InputFileError: several logs that cannot be merged, see ``MergedBursts``.
+        """
         symbols = Symbols()
         kernel = Kernel(self.plan, max(1, count_instruments(readers)), frozenset((self.bar,)))
         kernel.warm_up(bars=True)
@@ -60,7 +64,13 @@ class BarBuilder:
             symbols.define(instruments)
             kernel.define(instruments)
 
-        for burst in open_bursts(readers, define):
+        bursts = open_bursts(readers, define)
+        return Batches(self._closed(bursts, kernel, symbols), bursts.faults)
+
+    def _closed(
+        self, bursts: LogBursts | MergedBursts, kernel: Kernel, symbols: Symbols
+    ) -> Iterator[Batch]:
+        for burst in bursts:
             take = kernel.run_bars if burst.schema == Schema.BAR else kernel.run_ticks
             at = 0
             while at < burst.size:

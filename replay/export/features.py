@@ -155,7 +155,10 @@ def feature_table(
     with LogReader(log) as reader:
         if not count_records(reader, Schema.TICK, Schema.BAR):
             raise InputFileError(log, "it holds no tick and no bar")
-        matrix = feature_matrix(_bursts(reader), model, bars, registry, reader.instruments)
+        defined: list[Instruments] = []
+        bursts = LogBursts(reader, 4096, lambda rows: defined.append(rows.copy()))
+        fed = _in_order(bursts, defined)
+        matrix = feature_matrix(fed, model, bars, registry, reader.instruments)
         symbols = tuple(row["symbol"].decode() for row in reader.instruments)
     if not len(matrix.rows):
         problem = f"it gives no row on the clock {model.clock!r}: no sample had every feature ready"
@@ -164,6 +167,7 @@ def feature_table(
         "source": str(log),
         "clock": model.clock,
         "features": {one.name: _told(one) for one in model.features},
+        "bad_input": bursts.faults(),
     }
     if labels is None:
         return FeatureTable(matrix, model, symbols, None, facts)
@@ -190,10 +194,11 @@ def _price(matrix: FeatureMatrix, choice: PriceChoice) -> tuple[str, Floats]:
     return "mid", matrix.mid
 
 
-def _bursts(reader: LogReader) -> Iterator[Ticks | Bars | Instruments]:
-    """Yield records and definitions in the order of the log."""
-    defined: list[Instruments] = []
-    for burst in LogBursts(reader, 4096, lambda rows: defined.append(rows.copy())):
+def _in_order(
+    bursts: LogBursts, defined: list[Instruments]
+) -> Iterator[Ticks | Bars | Instruments]:
+    """Yield records, and what was defined before them, in the order of the log."""
+    for burst in bursts:
         yield from defined
         defined.clear()
         yield burst.records[: burst.size]

@@ -1,6 +1,6 @@
 """Ticks, recorded bars and depth of a log as tables, streamed as the live decoder gives them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,10 +9,19 @@ import numpy.typing as npt
 
 from engine.core.errors import FrameError, InputFileError
 from engine.core.records import ALL_INSTRUMENTS, BAR, TICK, Instruments, Schema, TickKind
+from feeds.burst import BurstDecoder
 from feeds.codec import decode_frame
 from feeds.log_index import SCHEMA
 from feeds.log_reader import LogReader
-from replay.bursts import Burst, Define, LogBursts, MergedBursts, count_records
+from replay.bursts import (
+    Burst,
+    Define,
+    LogBursts,
+    MergedBursts,
+    ReceiveOrder,
+    count_faults,
+    count_records,
+)
 from replay.export.table import Batch, Column, Table, fill, text_column, time_column
 
 _FLAGS: Final = "bits of TickFlag: 1 crossed, 2 locked, 4 one-sided, 8 time back, 16 duplicate id, "
@@ -66,6 +75,22 @@ BAR_COLUMNS: Final = _BAR_VALUES
 _KINDS: Final = np.array([kind.name for kind in TickKind], "S9")
 
 
+class Batches:
+    """Rows of logs, batch after batch.
+
+    Args:
+        batches: The rows.
+        faults: Returns what is wrong with the logs, by reason; all of it once all rows are taken.
+    """
+
+    def __init__(self, batches: Iterable[Batch], faults: Callable[[], dict[str, int]]) -> None:
+        self._batches = batches
+        self.faults = faults
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self._batches)
+
+
 class Symbols:
     """The instruments' symbols as they are defined on the way through a log."""
 
@@ -93,10 +118,19 @@ def open_bursts(readers: Sequence[LogReader], define: Define) -> LogBursts | Mer
     return MergedBursts(readers, define)
 
 
-def tick_batches(readers: Sequence[LogReader]) -> Iterator[Batch]:
-    """Yield the ticks of logs, heartbeats and gaps among them, as TICKS."""
+def tick_batches(readers: Sequence[LogReader]) -> Batches:
+    """Return the ticks of logs, heartbeats and gaps among them, as TICKS.
+
+    Raises:
+        InputFileError: several logs that cannot be merged, see ``MergedBursts``.
+    """
     symbols = Symbols()
-    for burst in open_bursts(readers, symbols.define):
+    bursts = open_bursts(readers, symbols.define)
+    return Batches(_tick_rows(bursts, symbols), bursts.faults)
+
+
+def _tick_rows(bursts: LogBursts | MergedBursts, symbols: Symbols) -> Iterator[Batch]:
+    for burst in bursts:
         if burst.schema == Schema.TICK:
             rows = _placed(TICKS, burst, symbols)
             fill(rows, burst.records[: burst.size], _SHARED_NAMES)
@@ -104,10 +138,15 @@ def tick_batches(readers: Sequence[LogReader]) -> Iterator[Batch]:
             yield rows
 
 
-def recorded_bar_batches(reader: LogReader) -> Iterator[Batch]:
-    """Yield the bars that a log holds, as RECORDED_BARS."""
+def recorded_bar_batches(reader: LogReader) -> Batches:
+    """Return the bars that a log holds, as RECORDED_BARS."""
     symbols = Symbols()
-    for burst in open_bursts([reader], symbols.define):
+    bursts = open_bursts([reader], symbols.define)
+    return Batches(_bar_rows(bursts, symbols), bursts.faults)
+
+
+def _bar_rows(bursts: LogBursts | MergedBursts, symbols: Symbols) -> Iterator[Batch]:
+    for burst in bursts:
         if burst.schema == Schema.BAR:
             rows = _placed(RECORDED_BARS, burst, symbols)
             fill(rows, burst.records[: burst.size], BAR_NAMES)
@@ -156,8 +195,17 @@ def depth_levels(reader: LogReader) -> int:
     return there[0]
 
 
-def depth_batches(reader: LogReader, levels: int) -> Iterator[Batch]:
-    """Yield the depth snapshots of a log, as ``depth_table``; damaged frames are left out."""
+def depth_batches(reader: LogReader, levels: int) -> Batches:
+    """Return the depth snapshots of a log, as ``depth_table``; damaged frames are left out."""
+    decoder, order = BurstDecoder(0), ReceiveOrder()
+    rows = _depth_rows(reader, levels, decoder, order)
+    return Batches(rows, lambda: count_faults([reader], [decoder], order))
+
+
+def _depth_rows(
+    reader: LogReader, levels: int, decoder: BurstDecoder, order: ReceiveOrder
+) -> Iterator[Batch]:
+    """Yield rows; the decoder, of the live path, counts what is wrong with a frame."""
     table, symbols = depth_table(levels), Symbols()
     wanted = Schema.DEPTH5 if levels == 5 else Schema.DEPTH10
     names = [one.name for one in table.columns[len(_PLACE) :]]
@@ -167,10 +215,12 @@ def depth_batches(reader: LogReader, levels: int) -> Iterator[Batch]:
         try:
             frame = decode_frame(segment.wire.data, int(segment.offsets[0]))
         except FrameError:
+            decoder.decode(segment.wire, segment.offsets, segment.lengths, 0, 1)
             continue
         if schemas[place] == Schema.INSTRUMENTS:
             symbols.define(frame.records)
             continue
+        order.see(frame.records)
         rows = table.empty(len(frame.records))
         fill(rows, frame.records, [*names, "instrument"])
         rows["symbol"] = symbols.of(frame.records["instrument"])

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from engine.composition import Blueprint
-from engine.core.errors import JournalError
+from engine.core.errors import InputFileError, JournalError
 from engine.core.signals import Signal
 from engine.journal_store import DAMAGED
 from engine.journal_verify import open_to_read
@@ -106,11 +106,11 @@ def write_journal(path: Path, file: TableFile) -> int:
     return damaged
 
 
-def write_replay(logs: Sequence[Path], blueprint: Blueprint, file: TableFile) -> None:
-    """Write the signals that a replay of logs makes, in order.
+def write_replay(logs: Sequence[Path], blueprint: Blueprint, file: TableFile) -> dict[str, int]:
+    """Write the signals that a replay of logs makes, in order; return what is wrong with the logs.
 
     Raises:
-        InputFileError, LogError: a log cannot be read.
+        InputFileError, LogError: a log cannot be read, or there is nothing to replay.
     """
     waiting: list[Signal] = []
 
@@ -120,8 +120,12 @@ def write_replay(logs: Sequence[Path], blueprint: Blueprint, file: TableFile) ->
             file.write(signal_rows(waiting))
             waiting.clear()
 
-    play(logs, blueprint, Options(keep=keep))
+    result = play(logs, blueprint, Options(keep=keep))
+    if not result.ticks + result.heartbeats + result.bar_records:
+        source = ", ".join(map(str, logs))
+        raise InputFileError(source, "it holds no tick and no bar; nothing was written")
     file.write(signal_rows(waiting))
+    return result.bad_input
 
 
 def _journaled(path: Path) -> Iterator[Signal | None]:

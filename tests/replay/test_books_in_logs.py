@@ -30,9 +30,11 @@ def depth(levels: int, count: int, ts_recv: int) -> DepthRecords:
     return rows
 
 
-def mixed_log(path: Path, *, with_depth: bool) -> Path:
-    ticks = market_ticks(COUNT)
-    with LogWriter(path, market_instruments(), epoch=5) as writer:
+def mixed_log(path: Path, *, with_depth: bool, others: bool = False) -> Path:
+    ticks, table = market_ticks(COUNT), market_instruments()
+    if others:
+        table["symbol"] = [b"T%d.X" % at for at in range(len(table))]
+    with LogWriter(path, table, epoch=5) as writer:
         for at in range(0, COUNT, 100):
             writer.write_ticks(ticks[at : at + 100])
             if with_depth:
@@ -84,7 +86,8 @@ def test_a_replay_counts_depth_and_its_signals_are_those_without(tmp_path: Path)
     assert whole.signals_by_strategy == plain.signals_by_strategy
     assert whole.refusals == plain.refusals
     assert whole.signals + sum(whole.refusals.values()) > 0
-    twice = play([path, mixed_log(tmp_path / "other.hql", with_depth=True)], blueprint)
+    other = mixed_log(tmp_path / "other.hql", with_depth=True, others=True)
+    twice = play([path, other], blueprint)
     assert twice.depth_records == 2 * 6 * 130
 
 

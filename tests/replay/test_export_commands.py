@@ -77,7 +77,7 @@ def place(tmp_path: Path) -> Path:
 
 def test_ticks_bars_and_features_are_written(place: Path) -> None:
     done = heqis(place, "export", "ticks", "market.hql", "-o", "t.parquet", "--json")
-    assert json.loads(done.stdout) == {"output": "t.parquet", "rows": 3_000, "damaged": 0}
+    assert json.loads(done.stdout) == {"output": "t.parquet", "rows": 3_000, "bad_input": {}}
     assert pq.read_metadata(place / "t.parquet").num_rows == 3_000
     done = heqis(
         place, "export", "bars", "market.hql", "-c", "mine.toml", "--bar", "1s", "--indicator",
@@ -103,6 +103,10 @@ def test_ticks_bars_and_features_are_written(place: Path) -> None:
         (("export", "ticks", "none.hql", "-o", "t.npy"), "none.hql"),
         (("export", "bars", "market.hql", "-o", "t.npy"), "it holds no bars; nothing was written"),
         (("export", "bars", "market.hql", "--bar", "7s", "-o", "t.npy"), "bars are: 1m, 5s"),
+        (
+            ("export", "ticks", "market.hql", "market.hql", "-o", "t.npy"),
+            "market.hql: it holds S0.X over the same time as market.hql: give one of them",
+        ),
         (("export", "depth", "market.hql", "-o", "t.npy"), "it holds no depth"),
         (("features", "market.hql", "-o", "t.npy"), "give --model NAME, or --feature"),
         (("features", "market.hql", "--feature", "rsi", "-o", "t.npy"), "give the clock"),

@@ -95,7 +95,9 @@ def test_a_hole_in_a_log_is_a_row_that_counts_what_is_missing(tmp_path: Path) ->
 
 def test_several_logs_are_one_table_in_time_order(tmp_path: Path) -> None:
     ticks = market_ticks(3_000)
-    parts = [write_log(tmp_path / f"{i}.hql", ticks[i::2].copy()) for i in range(2)]
+    parts = [
+        write_log(tmp_path / f"{i}.hql", ticks[ticks["instrument"] % 2 == i]) for i in range(2)
+    ]
     rows = ticks_of(*parts)
     np.testing.assert_array_equal(rows["ts_recv"], ticks["ts_recv"])
     np.testing.assert_array_equal(rows["price"], ticks["price"])
@@ -168,6 +170,18 @@ def test_depth_is_written_with_its_levels(tmp_path: Path) -> None:
         file.write(rows)
     read = pq.read_table(tmp_path / "d.parquet")
     assert read["ask"][0].as_py() == expected["ask"][0].tolist()
+
+
+def test_damaged_depth_is_left_out_and_counted(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        depth_log(tmp_path / name)
+    data = bytearray((tmp_path / "first").read_bytes())
+    data[-8] ^= 1
+    (tmp_path / "depth.hql").write_bytes(data + (tmp_path / "second").read_bytes())
+    with LogReader(tmp_path / "depth.hql") as reader:
+        batches = depth_batches(reader, 10)
+        assert sum(map(len, batches)) == 5
+        assert batches.faults() == {"frame_bad_crc": 1}
 
 
 def test_a_log_without_depth_is_told(log: Path) -> None:

@@ -99,7 +99,9 @@ def test_a_hole_in_the_sequence_is_a_gap_of_its_exact_size(
 
 def test_several_logs_replay_as_their_merged_log(tmp_path: Path, blueprint: Blueprint) -> None:
     ticks = market_ticks(COUNT)
-    parts = [write_log(tmp_path / f"{i}.hql", ticks[i::2].copy()) for i in range(2)]
+    parts = [
+        write_log(tmp_path / f"{i}.hql", ticks[ticks["instrument"] % 2 == i]) for i in range(2)
+    ]
     merge_logs(parts, tmp_path / "merged.hql")
     together = play(parts, blueprint)
     assert facts(together) == facts(play([tmp_path / "merged.hql"], blueprint))
@@ -133,7 +135,7 @@ def test_several_logs_replay_with_definitions_in_their_place(
         together = play(order, blueprint)
         assert facts(together) == facts(play([tmp_path / "merged.hql"], blueprint)) == facts(whole)
     parts = [
-        write_days(tmp_path / f"{i}.hql", ticks[i::2].copy(), closes)
+        write_days(tmp_path / f"{i}.hql", ticks[ticks["instrument"] % 2 == i], closes)
         for i, closes in enumerate(([100.0, 50.0, 100.0], [100.0, 60.0]))
     ]
     merge_logs(parts, tmp_path / "merged.hql", overwrite=True)
