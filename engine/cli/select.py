@@ -65,8 +65,10 @@ def select(
     """Choose among strategies walk-forward, and report what was chosen on days nobody looked at.
 
     Each fold ranks all candidates over its validation days and runs only the best over the test
-    days that follow, after an embargo. Writes best_metrics.csv, selection.json, ranking.csv, the
-    trades of the tests and report.html. Without -c, configs/replay.toml is used.
+    days that follow, after an embargo. Trades still open when validation ends are purged from
+    trade metrics only: by sharpe, the default, nothing is purged. Writes best_metrics.csv,
+    selection.json, ranking.csv, the trades of the tests and report.html. Without -c,
+    configs/replay.toml is used.
 
     Example: heqis select daily.hql -c config.toml --validation 250 --test 60 --embargo 5
     """

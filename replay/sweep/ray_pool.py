@@ -7,6 +7,7 @@ Every machine needs this package, and the plugins and model bundles at the same 
 import os
 import socket
 from collections import deque
+from importlib.util import find_spec
 from typing import Any, Final
 
 from engine.core.errors import ConfigError
@@ -31,12 +32,26 @@ def _check_answers(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
     except (OSError, OverflowError) as error:
         raise _no_cluster(address, error) from None
+    if address.startswith("ray://") and find_spec("grpc") is None:
+        fix = 'Ray\'s client is not installed: pip install "ray[client]", or give HOST:PORT'
+        raise ConfigError("command line", "--ray", address, fix)
 
 
 def _no_cluster(address: str, error: Exception) -> ConfigError:
-    told = str(error).strip().partition("\n")[0]
-    fix = f"no cluster answers there: {told}; `{LOCAL}` starts one on this machine"
+    fix = f"no cluster answers there: {_told(error)}; `{LOCAL}` starts one on this machine"
     return ConfigError("command line", "--ray", address, fix)
+
+
+def _not_joined(address: str, error: Exception) -> ConfigError:
+    fix = (
+        f"Ray could not join it: {_told(error)}; where a cluster wants a token, "
+        "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+    )
+    return ConfigError("command line", "--ray", address, fix)
+
+
+def _told(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 class Cluster:
@@ -50,7 +65,7 @@ class Cluster:
         size: How many there will be.
 
     Raises:
-        ConfigError: no cluster answers at the address.
+        ConfigError: no cluster answers at the address, or Ray cannot join it.
     """
 
     def __init__(self, address: str, size: int | None = None) -> None:
@@ -64,8 +79,11 @@ class Cluster:
             options |= {"num_cpus": size, "include_dashboard": False}
         try:
             ray.init(address=address, **options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise _no_cluster(address, error) from None
+        except (
+            ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError
+        ) as error:  # fmt: skip
+            refusal = _no_cluster if address in (LOCAL, "auto") else _not_joined
+            raise refusal(address, error) from None
         self.size = size or max(1, int(self.ray.cluster_resources().get("CPU", 1)))
 
     def close(self) -> None:
@@ -140,7 +158,7 @@ class RayPool:
 
     def _replace(self, at: int, wanted: Wanted, error: Exception) -> list[Outcome]:
         self._deaths += 1
-        told = str(error).strip().partition("\n")[0]
+        told = _told(error)
         if self._deaths > MAX_DEATHS:
             raise WorkersDiedError(f"{self._deaths} workers were lost in a row; the last: {told}")
         self._actors[at] = self._bench.remote(*self._given)

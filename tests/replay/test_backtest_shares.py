@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from datafiles import data_file
-from reference.backtest_twin import Market, read_market, trade_breakouts
+from reference.backtest_twin import Market, Matrix, read_market, trade_breakouts
 
 from engine.composition import Blueprint, resolve
 from engine.config import Config
@@ -167,28 +167,49 @@ def test_a_trades_drawdown_is_the_deepest_fall_of_its_adjusted_value(
         assert trade["drawdown"] == pytest.approx(fall.max(), abs=2e-3)
 
 
-def test_holding_through_every_ex_right_day_earns_what_adjusted_closes_say(
+def adjust(market: Market) -> tuple[Matrix, Matrix, Matrix]:
+    """Return adjusted opens, adjusted last closes and the number of ex-right days up to each day.
+
+    Adjusted prices follow close over reference, trading day by trading day.
+    """
+    traded = ~np.isnan(market.close)
+    latest = np.maximum.accumulate(np.where(traded, np.arange(len(traded))[:, None], 0))
+    last = np.take_along_axis(market.close, latest, axis=0)
+    lowered = last[:-1] - market.pre_close[1:] > 0.005
+    growth = np.where(traded, market.close / market.pre_close, 1.0)
+    closes: Matrix = growth.cumprod(axis=0)
+    opens = closes * market.open / market.close
+    return opens, closes, np.cumsum(np.pad(lowered, ((1, 0), (0, 0))), axis=0)
+
+
+def test_trades_across_ex_right_days_earn_what_adjusted_prices_say(
     prepared: Prepared, market: Market
 ) -> None:
-    """Bought on the second day and held: its value follows close over reference, day by day."""
-    config = {"fees": False, "cash": 1e12, "lots": False, "sizing": {"by": "cash", "amount": 1e6}}
-    always = {"name": "hold", "rule": "zscore_reversion", "on": "tick",
-              "params": {"length": 5, "entry": 0.5, "rearm": 0.1}}  # fmt: skip
+    """From the open at which a trade began to the one at which it ended, or to the last close.
+
+    They are so large that the fraction of a share, paid in cash on an ex-right day, is nothing.
+    """
+    rule = {"name": "revert", "rule": "zscore_reversion", "on": "tick",
+            "params": {"length": 5, "entry": 0.5, "rearm": 0.1}}  # fmt: skip
+    sizing = {"cash": 1e12, "lots": False, "sizing": {"by": "cash", "amount": 1e9}}
     tree = {
-        "strategies": [always],
+        "strategies": [rule],
         "risk": {"limits": OFF, "market": {"price_limits": False, "settlement": False}},
-        "backtest": config,
+        "backtest": {"fees": False, **sizing},
     }
     result = backtest(prepared, resolve(Config.model_validate(tree)))
     result.check()
+    trades, is_open = result.trades, result.trades["open"] == 1
     place = {symbol: column for column, symbol in enumerate(market.symbols)}
-    for trade in result.trades[result.trades["open"] == 1]:
-        column = place[result.symbols[trade["instrument"]]]
-        first = int(np.searchsorted(market.days, dates([trade["ts_entry"]])[0]))
-        close, pre = market.close[first:, column], market.pre_close[first:, column]
-        there = ~np.isnan(close)
-        close, pre = close[there], pre[there]
-        growth = close[0] / trade["price_entry"] * np.prod(close[1:] / pre[1:])
-        worth = trade["quantity"] * trade["price_entry"]
-        off = 2 * close.max() + 1e-6 * worth
-        assert trade["pnl"] == pytest.approx(worth * (growth - 1), abs=off)
+    column = np.array([place[result.symbols[i]] for i in trades["instrument"]])
+    entry, end = (
+        np.searchsorted(market.days, dates(trades[name])) for name in ("ts_entry", "ts_exit")
+    )
+    opens, closes, ex_rights = adjust(market)
+    growth = np.where(is_open, closes[-1, column], opens[end, column]) / opens[entry, column]
+    earned = 1.0 + trades["pnl"] / (trades["quantity"] * trades["price_entry"])
+    np.testing.assert_allclose(earned, growth, rtol=1e-6)
+    crossed = ex_rights[np.where(is_open, -1, end), column] > ex_rights[entry, column]
+    assert result.notes["ex_right_days"] == ex_rights[-1].sum() > 400
+    assert np.count_nonzero(crossed & ~is_open) > 100
+    assert np.count_nonzero(crossed & is_open) > 0
