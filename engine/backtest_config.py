@@ -82,9 +82,10 @@ class BacktestConfig(Settings):
     """What a position gets on an ex-right day: shares at the ratio of the last close to the
     reference price and the fraction in cash; all of it in cash; or nothing."""
     sessions: Literal["continuous", "whole", "off"] = "whole"
-    """When ticks fill: in continuous trading, in the whole session, or at any time."""
+    """When ticks not of an auction fill: in continuous trading, in the whole session, or always."""
     auctions: bool = False
-    """Whether ticks marked as of an auction fill."""
+    """Whether orders that rest fill at prints marked as of an auction, before the open and at the
+    close too, whatever ``sessions`` says; else nothing so marked fills."""
     price_limits: bool = True
     require_reference: bool = True
     """No fill where the board has price limits and the day's reference price is unknown."""

@@ -12,6 +12,8 @@ from engine.risk.trading_calendar import Session, schedule_of
 
 _NS_PER_S: Final = 10**9
 _WEEK: Final = timedelta(days=7)
+_BEFORE_OPEN_NS: Final = 1800 * _NS_PER_S
+_AFTER_CLOSE_NS: Final = 60 * _NS_PER_S
 
 Edges = npt.NDArray[np.int64]
 
@@ -40,6 +42,22 @@ def session_edges(
         *others, close_ns = session.edges_ns
         edges += [*others, max(close_ns - closing_auction_s(session.day) * _NS_PER_S, others[-1])]
     return np.array(edges, np.int64)
+
+
+def auction_edges(edges: Edges) -> Edges:
+    """Return when auctions may print: from half an hour before an open to a minute past a close.
+
+    An opening auction prints before its session, a closing one at the close or, as venues stamp
+    it, seconds later.
+
+    Args:
+        edges: Of whole sessions, opening and closing in turn, ns UTC.
+    """
+    wide = edges.copy()
+    wide[::2] -= _BEFORE_OPEN_NS
+    wide[1::2] += _AFTER_CLOSE_NS + 1
+    wide[2::2] = np.maximum(wide[2::2], wide[1:-1:2])
+    return wide
 
 
 @lru_cache(maxsize=16)

@@ -17,20 +17,34 @@ _OUTSIDE = int(Why.OUTSIDE_SPAN)
 
 
 @njit(error_model="numpy")
+def _is_within_nb(edges, first, stop, ts):
+    """Tell whether a time lies between an opening and a closing edge of edges [first, stop)."""
+    lo, hi = first, stop
+    while lo < hi:
+        middle = (lo + hi) // 2
+        if edges[middle] <= ts:
+            lo = middle + 1
+        else:
+            hi = middle
+    return (lo - first) % 2 == 1
+
+
+@njit(error_model="numpy")
 def is_open_nb(w, i, ts):
     """Tell whether an instrument's market is open."""
     group = w.groups[w.facts[i]["group"]]
     if w.settings[0]["sessions"] == 0 or group["edge"] < 0:
         return True
-    lo, hi = group["edge"], group["stop"]
-    first = lo
-    while lo < hi:
-        middle = (lo + hi) // 2
-        if w.edges[middle] <= ts:
-            lo = middle + 1
-        else:
-            hi = middle
-    return (lo - first) % 2 == 1
+    return _is_within_nb(w.edges, group["edge"], group["stop"], ts)
+
+
+@njit(error_model="numpy")
+def may_print_nb(w, i, ts):
+    """Tell whether an auction of an instrument's market may print."""
+    group = w.groups[w.facts[i]["group"]]
+    if w.settings[0]["sessions"] == 0 or group["edge"] < 0:
+        return True
+    return _is_within_nb(w.edges, group["auction_edge"], group["auction_stop"], ts)
 
 
 @njit(error_model="numpy")

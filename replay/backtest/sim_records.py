@@ -18,6 +18,8 @@ class Why(IntEnum):
     """The instrument was marked as halted, or its bar had no volume."""
     OUT_OF_SESSION = 2
     AUCTION = 3
+    """The tick was of an auction: such ticks do not fill, or it was no print, or the order came
+    too late for it."""
     IRREGULAR = 4
     """The tick was marked as odd, crossed or one that sets no price."""
     NO_PRICE = 5
@@ -134,6 +136,7 @@ MARKET: Final = np.dtype(
         ("first_up", "f8"),
         ("first_down", "f8"),
         ("day_end_ns", "i8"),
+        ("print_ns", "i8"),
         ("volume", "f8"),
         ("variance", "f8"),
         ("mean_volume", "f8"),
@@ -150,7 +153,8 @@ MARKET: Final = np.dtype(
     align=True,
 )
 """One instrument as the last record left it. ``days``: trading days seen; ``listed_late``: its
-first day was not the market's first. ``held``, ``waiting``: slots with a position, an order."""
+first day was not the market's first. ``print_ns``: when the latest auction printed, its first print
+counting. ``held``, ``waiting``: slots with a position, an order."""
 
 SLOT: Final = np.dtype(
     [
@@ -214,11 +218,19 @@ ACCOUNT: Final = np.dtype(
 """The account and the counters; ``bought`` to ``adjusted`` are of the day at hand."""
 
 GROUP: Final = np.dtype(
-    [("day", "i4"), ("first_day", "i4"), ("last_ns", "i8"), ("edge", "i8"), ("stop", "i8")],
+    [
+        ("day", "i4"),
+        ("first_day", "i4"),
+        ("last_ns", "i8"),
+        ("edge", "i8"),
+        ("stop", "i8"),
+        ("auction_edge", "i8"),
+        ("auction_stop", "i8"),
+    ],
     align=True,
 )
-"""Instruments of one calendar: the day at hand, the latest time seen, and which session edges are
-theirs (``edge`` = -1: always open)."""
+"""Instruments of one calendar: the day at hand, the latest time seen, which session edges are
+theirs (``edge`` = -1: always open), and between which of the edges auctions may print."""
 
 SETTINGS: Final = np.dtype(
     [

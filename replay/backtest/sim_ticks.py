@@ -6,7 +6,13 @@ from numba import njit
 
 from engine.core.records import TickFlag, TickKind
 from replay.backtest.sim_day import begin_day_nb, forget_book_nb
-from replay.backtest.sim_orders import end_held_nb, is_due_nb, is_open_nb, take_orders_nb
+from replay.backtest.sim_orders import (
+    end_held_nb,
+    is_due_nb,
+    is_open_nb,
+    may_print_nb,
+    take_orders_nb,
+)
 from replay.backtest.sim_records import Why
 from replay.backtest.sim_trade import Offer, fill_nb, mark_nb
 
@@ -31,22 +37,40 @@ _NO_REFERENCE = int(Why.NO_REFERENCE)
 _LIMIT_UP = int(Why.LIMIT_UP)
 _LIMIT_DOWN = int(Why.LIMIT_DOWN)
 _BEYOND = int(Why.BEYOND_LIMIT)
+_ONE_AUCTION_NS = 60 * 10**9
+"""Prints so close to an auction's first are that auction's."""
 
 
 @njit(error_model="numpy")
-def _tick_problem_nb(w, i, t):
-    """Return why a tick fills no order at all, -1 if it may."""
+def _is_print_nb(t):
+    """Tell whether a tick shows what an auction traded, not what it might have."""
+    flags = t["flags"]
+    if not flags & _AUCTION_FLAG or flags & (_ODD_FLAGS | _HALTED_FLAG) or t["kind"] == _QUOTE:
+        return False
+    return t["price"] > 0.0 and t["size"] > 0.0
+
+
+@njit(error_model="numpy")
+def _tick_problem_nb(w, i, t, placed):
+    """Return why a tick fills no order that was placed at a time, -1 if it may.
+
+    Only what came to the market before an auction printed takes part in it.
+    """
     m, st = w.market[i], w.settings[0]
     flags = t["flags"]
     if flags & _HALTED_FLAG:
         return _HALTED
-    outside = flags & _OUT_FLAG and not flags & _AUCTION_FLAG
-    if (st["sessions"] != 0 and outside) or not is_open_nb(w, i, t["ts_event"]):
+    if flags & _AUCTION_FLAG:
+        if st["auctions"] == 0:
+            return _AUCTION
+        if not may_print_nb(w, i, t["ts_event"]):
+            return _OUT_OF_SESSION
+    elif (st["sessions"] != 0 and flags & _OUT_FLAG) or not is_open_nb(w, i, t["ts_event"]):
         return _OUT_OF_SESSION
-    if st["auctions"] == 0 and flags & _AUCTION_FLAG:
-        return _AUCTION
     if flags & _ODD_FLAGS:
         return _IRREGULAR
+    if flags & _AUCTION_FLAG and not (_is_print_nb(t) and placed < m["print_ns"]):
+        return _AUCTION
     if st["reference"] != 0 and _is_limited_nb(w, i) and not _has_limits_nb(m):
         return _NO_REFERENCE
     return _FITS
@@ -66,8 +90,10 @@ def _has_limits_nb(m):
 def _touch_nb(m, t, side):
     """Return the price and size on the side to be taken, and the spread; NaN where there is none.
 
-    A market without a book shows its last trade.
+    A market without a book shows its last trade, an auction its one price.
     """
+    if t["flags"] & _AUCTION_FLAG:
+        return t["price"], t["size"], np.nan
     bid, ask = m["bid"], m["ask"]
     sizes = not t["flags"] & _NO_SIZE
     has_bid = bid == bid and not (sizes and m["bid_size"] == 0.0 < m["ask_size"])
@@ -86,11 +112,11 @@ def _is_locked_nb(w, i, t, side, price):
     """Tell whether the limit leaves nobody to trade with.
 
     That is so without a price on the side to be taken while the other side or the last price is at
-    the limit; and, in a market without a book, at a trade at the limit.
+    the limit; and, in a market without a book and in an auction, at a trade at the limit.
     """
     m = w.market[i]
     half = 0.5 * w.facts[i]["tick"]
-    blind = not (m["bid"] == m["bid"] or m["ask"] == m["ask"])
+    blind = (t["flags"] & _AUCTION_FLAG) != 0 or not (m["bid"] == m["bid"] or m["ask"] == m["ask"])
     if price == price and not blind:
         return False
     seen = price
@@ -103,12 +129,12 @@ def _is_locked_nb(w, i, t, side, price):
 
 
 @njit(error_model="numpy")
-def _tick_offer_nb(w, i, t, side):
-    """Return why a tick fills no order of this side, -1 if it does, and what it offers."""
+def _tick_offer_nb(w, i, t, side, placed):
+    """Return why a tick fills no such order, -1 if it does, and what it offers."""
     m = w.market[i]
     price, available, spread = _touch_nb(m, t, side)
     offer = Offer(t["ts_recv"], price, spread, available)
-    why = _tick_problem_nb(w, i, t)
+    why = _tick_problem_nb(w, i, t, placed)
     if why >= 0:
         return why, offer
     if _is_limited_nb(w, i):
@@ -126,7 +152,7 @@ def _fill_at_tick_nb(w, i, t):
         if not is_due_nb(w, i, s, t["ts_recv"]):
             continue
         slot = w.slots[s, i]
-        why, offer = _tick_offer_nb(w, i, t, slot["side"])
+        why, offer = _tick_offer_nb(w, i, t, slot["side"], slot["placed"])
         if why >= 0:
             slot["why"] = why
         else:
@@ -155,6 +181,15 @@ def _see_tick_nb(m, t):
 
 
 @njit(error_model="numpy")
+def _see_print_nb(m, t):
+    """Take note of an auction's first print."""
+    if _is_print_nb(t):
+        ts = min(t["ts_event"], t["ts_recv"])
+        if ts - m["print_ns"] > _ONE_AUCTION_NS:
+            m["print_ns"] = ts
+
+
+@njit(error_model="numpy")
 def run_ticks_nb(w, orders, ticks, start, stop):
     """Walk over ticks [start, stop); return where it stopped: there a table was full.
 
@@ -180,6 +215,7 @@ def run_ticks_nb(w, orders, ticks, start, stop):
             w.groups[w.facts[i]["group"]]["last_ns"] = t["ts_recv"]
             a["ts"] = t["ts_recv"]
             _see_tick_nb(m, t)
+            _see_print_nb(m, t)
             if m["held"] != 0 and w.settings[0]["max_hold_ns"] > 0:
                 end_held_nb(w, i, t["ts_recv"])
             if m["waiting"] != 0:

@@ -14,7 +14,7 @@ from engine.risk.rulebook import Rulebook
 from replay.backtest.prepared import Prepared
 from replay.backtest.records import EQUITY, FILL, TRADE
 from replay.backtest.rule_table import make_rules
-from replay.backtest.session_edges import session_edges
+from replay.backtest.session_edges import auction_edges, session_edges
 from replay.backtest.sim_bars import run_bars_nb
 from replay.backtest.sim_day import finish_nb
 from replay.backtest.sim_records import (
@@ -252,10 +252,14 @@ def _groups(
             return rulebook.closing_auction_s(board, venue, day) if continuous else 0
 
         found = session_edges(name, prepared.first_ns, prepared.last_ns, auction_s)
-        if found is not None:
-            groups[number]["edge"], groups[number]["stop"] = at, at + len(found)
-            edges.append(found)
-            at += len(found)
+        if found is None:
+            continue
+        whole = session_edges(name, prepared.first_ns, prepared.last_ns, lambda _: 0)
+        assert whole is not None
+        for kind, some in (("", found), ("auction_", auction_edges(whole))):
+            groups[number][f"{kind}edge"], groups[number][f"{kind}stop"] = at, at + len(some)
+            edges.append(some)
+            at += len(some)
     return groups, np.concatenate(edges), of
 
 

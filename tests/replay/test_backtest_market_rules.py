@@ -49,6 +49,21 @@ def test_half_a_fen_goes_up_and_todays_lower_rates_count(tmp_path: Path) -> None
     assert (sold["commission"], sold["tax"], sold["transfer_fee"]) == (79.13, 158.25, 3.17)
 
 
+def test_stamp_duty_is_halved_for_what_is_sold_from_its_day_on(tmp_path: Path) -> None:
+    """Two holdings of 1,000 at 12.87, 12,870: commission 3.2175, so 5; transfer fee 0.1287.
+    Sold on Friday 2023-08-25: stamp duty at 10 bps 12.87. On Monday the 28th, at 5 bps: 6.435."""
+    first = int(np.datetime64("2023-08-23", "ns").astype(np.int64))
+    days = [flat(day, 12.87, instrument=i) for day in (0, 1, 2, 5) for i in (0, 1)]
+    given = orders((0, BUY, 0), (1, BUY, 1), (2, SELL, 0), (5, SELL, 1))
+    result = trade(tmp_path, daily(days, first), given, instruments=shares(2))
+    paid = result.fills[["commission", "tax", "transfer_fee"]].tolist()
+    assert paid == [(5.0, 0.0, 0.13), (5.0, 0.0, 0.13), (5.0, 12.87, 0.13), (5.0, 6.44, 0.13)]
+    sold = (result.fills["ts"][2:] - OPEN).astype("datetime64[ns]").astype("datetime64[D]")
+    assert [str(day) for day in sold] == ["2023-08-25", "2023-08-28"]
+    assert result.trades["cost"].tolist() == pytest.approx([23.13, 16.70], abs=1e-9)
+    assert result.equity["cash"][-1] == pytest.approx(999_960.17, abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ("side", "price", "why"), [(BUY, 11.0, "LIMIT_UP"), (SELL, 9.0, "LIMIT_DOWN")]
 )

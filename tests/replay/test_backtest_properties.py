@@ -4,18 +4,29 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from backtest_rig import DAY, daily, orders, prepare, settings, shares, trade, trade_prepared
+from backtest_rig import (
+    DAY,
+    daily,
+    orders,
+    prepare,
+    quotes,
+    settings,
+    shares,
+    trade,
+    trade_prepared,
+)
 from backtest_rig import Day as Bar
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from engine.core.records import Bars
+from engine.core.records import Bars, TickFlag, TickKind, Ticks
 from replay.backtest.records import BacktestResult
 
 INSTRUMENTS = 4
@@ -128,13 +139,40 @@ def test_what_comes_later_changes_nothing_that_was(
         np.testing.assert_array_equal(whole.equity["equity"][:rows], one.equity["equity"][:rows])
 
 
-def digest(folder: Path) -> str:
-    """Return a hash of everything that comes of some random markets."""
-    hashed = hashlib.sha256()
+def called_market(seed: int) -> Ticks:
+    """Return a share's snapshots from 8:57 to 15:03, marked as of an auction at random."""
+    rng = np.random.default_rng(seed)
+    bids = np.round(10 + rng.normal(0, 0.1, 300), 2)
+    ticks = quotes(
+        np.sort(rng.integers(-2_000, 20_000, 300)).tolist(),
+        list(bids),
+        list(np.round(bids + 0.01, 2)),
+    )
+    ticks["kind"], ticks["price"] = TickKind.SNAPSHOT, bids
+    ticks["size"] = rng.choice([0, 5_000], 300)
+    ticks["flags"] |= rng.choice([0, int(TickFlag.AUCTION)], 300).astype(np.uint16)
+    return ticks
+
+
+def results(folder: Path) -> Iterator[BacktestResult]:
+    """Give what comes of some random markets, of bars and of ticks."""
     for seed, way in enumerate(WAYS):
         bars = market(seed)
         prepared = prepare(folder, shares(INSTRUMENTS), bars)
-        made = trade_prepared(prepared, random_orders(seed + 1, len(bars)), settings(**way))
+        yield trade_prepared(prepared, random_orders(seed + 1, len(bars)), settings(**way))
+    for seed, sessions in enumerate(("whole", "continuous", "off")):
+        prepared = prepare(folder, shares(pre_close=10.0), called_market(seed))
+        given_ = random_orders(seed, 300)
+        given_["instrument"] = 0
+        config = settings(sessions=sessions, auctions=True, settlement=False)
+        yield trade_prepared(prepared, given_, config)
+
+
+def digest(folder: Path) -> str:
+    """Return a hash of everything that comes of them."""
+    hashed = hashlib.sha256()
+    for made in results(folder):
+        assert len(made.fills)
         for table in (made.fills, made.trades, made.equity):
             for name in table.dtype.names or ():
                 hashed.update(np.ascontiguousarray(table[name]).tobytes())
