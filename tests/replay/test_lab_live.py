@@ -166,6 +166,24 @@ def test_the_search_goes_up_to_what_the_log_lasts_for(market: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.alone
+def test_the_search_finds_where_an_engine_cannot_keep_up(market: Path, tmp_path: Path) -> None:
+    """Half of the ticks keep it busy for 0.8 ms: it can take 2,500 a second, 25 times the log's."""
+    config = config_of(tmp_path, 0)
+    config.write_text(config.read_text().replace("stall_ms = 0", "stall_ms = 0, busy_us = 800"))
+    words = ["latency", "run", str(market), "-c", str(config), "--seconds", "1s"]
+    words += ["--speed", "max-sustainable", "--budget", "200ms", "--lateness-budget", "150ms"]
+    done = heqis(*words, "--no-html", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3_000:]
+    found = orjson.loads(done.stdout)["max_sustainable"]
+    best, crossed = found["best"], found["crossed"]
+    assert found["limited_by"] == ""
+    assert best["speed"] < crossed["speed"] <= 1.1 * best["speed"]
+    assert best["p99_ns"] <= 200 * MS < crossed["p99_ns"]
+    assert best["speed"] < 26
+
+
+@pytest.mark.slow
 def test_an_engine_that_cannot_start_says_why(market: Path, tmp_path: Path) -> None:
     config = config_of(tmp_path, 0)
     model = f'[[models]]\nname = "tcn"\nbundle = "{ROOT / "models/demo-tcn"}"\non = "1s"\n'
