@@ -28,6 +28,8 @@ class Connection(StreamConnection):
     Attributes:
         pipe: Messages the client has not read.
         buffered: Their bytes.
+        largest_bytes: The most that was handed over at once while there was room.
+        most_messages: The most messages that were handed over at once.
         ended: Nothing goes either way any more.
     """
 
@@ -41,6 +43,8 @@ class Connection(StreamConnection):
         self.transport: Any = SimpleNamespace(is_closing=lambda: self.ended, abort=self.end)
         self.pipe: deque[bytes] = deque()
         self.buffered = 0
+        self.largest_bytes = 0
+        self.most_messages = 0
         self.code = 0
         self.requests: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._sim_loop = loop
@@ -56,6 +60,9 @@ class Connection(StreamConnection):
             return
         size = sum(map(len, messages))
         self.handed_bytes += size
+        self.most_messages = max(self.most_messages, len(messages))
+        if not self.paused:
+            self.largest_bytes = max(self.largest_bytes, size)
         self.buffered += size
         self.pipe.extend(messages)
         self.paused = self.paused or self.buffered > self._limit

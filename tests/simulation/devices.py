@@ -42,13 +42,15 @@ class Hardware:
     Attributes:
         fails: Every run raises.
         slow_ns: What every run takes besides; beyond TIMEOUT_NS it counts as hanging.
+        max_queued: Requests that may wait for it.
     """
 
-    def __init__(self, loop: VirtualLoop, rng: Random) -> None:
+    def __init__(self, loop: VirtualLoop, rng: Random, max_queued: int) -> None:
         self.loop = loop
         self.rng = rng
         self.fails = False
         self.slow_ns = 0
+        self.max_queued = max_queued
 
     def now_ns(self) -> int:
         return self.loop.now_ns
@@ -152,7 +154,7 @@ class LaneInference:
         self.lane = Lane(
             "npu",
             SimulatedThread(hardware),
-            Planner(max_queued=64),
+            Planner(hardware.max_queued),
             self._fill,
             self._on_done,
             hardware.now_ns,

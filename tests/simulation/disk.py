@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ class Disk:
     Attributes:
         refuses: Every write fails, with this error number; 0: none does.
         slow_ns: What every operation of the journal takes besides.
+        written: Bytes written to logs so far, by the directory that the logs are in.
     """
 
     def __init__(self, rng: Random) -> None:
@@ -30,6 +32,7 @@ class Disk:
         self.refuses = 0
         self.slow_ns = 0
         self.refused = 0
+        self.written: Counter[str] = Counter()
         self.connections: list[Connection] = []
         self.locks: list[int] = []
 
@@ -53,7 +56,10 @@ class Disk:
         if self.refuses:
             self.refused += 1
             raise OSError(self.refuses, os.strerror(self.refuses))
-        return os.write(descriptor, data)
+        log, _ = os.path.split(os.readlink(f"/proc/self/fd/{descriptor}"))
+        taken = os.write(descriptor, data)
+        self.written[os.path.dirname(log)] += taken
+        return taken
 
     def state(self, path: Path, inode: int) -> DiskState:
         """Stand for ``engine.journal_store.disk_state``."""

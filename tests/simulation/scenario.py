@@ -50,8 +50,11 @@ class Scenario(msgspec.Struct):
     models: bool
     """Strategies ask a model on a device."""
     hold_bytes: int
+    ring_bytes: int
     spool: dict[str, int]
     """Bounds below what a configuration may say, so that a small world reaches them."""
+    device_queue: int
+    """Requests that may wait for the device."""
 
 
 _STRATEGIES: Final = [
@@ -74,6 +77,7 @@ def make_scenario(seed: int) -> Scenario:
     rng = Random(f"{seed}/scenario")
     happenings = sorted(_happenings(rng))
     lax = rng.random() < 0.7
+    bounds = Random(f"{seed}/bounds")
     return Scenario(
         seed=seed,
         tree=_tree(rng, lax=lax),
@@ -83,6 +87,8 @@ def make_scenario(seed: int) -> Scenario:
         clients=rng.randint(1, 4),
         unruly=rng.random() < 0.5,
         hold_bytes=1 << rng.choice([12, 14, 26]),
+        ring_bytes=1 << bounds.choice([12, 14, 26]),
+        device_queue=bounds.choice([4, 16, 64]),
         spool={
             "rotate_bytes": 1 << rng.choice([12, 16]),
             "max_bytes": 1 << rng.choice([14, 16, 32]),
@@ -161,7 +167,7 @@ def blueprint_of(scenario: Scenario, directory: Path) -> Blueprint:
     """Return the scenario's configuration, resolved; what is compiled is shared by all."""
     config = Config.model_validate(_fixed(scenario.tree, directory, models=scenario.models))
     link = config.link.model_copy(update={"hold_bytes": scenario.hold_bytes})
-    gateway = config.gateway
+    gateway = config.gateway.model_copy(update={"ring_bytes": scenario.ring_bytes})
     if gateway.spool is not None:
         spool = gateway.spool.model_copy(update=scenario.spool)
         gateway = gateway.model_copy(update={"spool": spool})

@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+from simulation.bounds import Bounds, check_count
 from simulation.checks import Checks, InvariantError, Told, require
 from simulation.clients import Client
 from simulation.devices import TIMEOUT_NS, Hardware
@@ -57,13 +58,15 @@ class World:
         self.loop = VirtualLoop()
         self.network = Network(self.loop, Random(f"{seed}/network"))
         self.disk = Disk(Random(f"{seed}/disk"))
-        self.hardware = Hardware(self.loop, Random(f"{seed}/device"))
+        queue = scenario.device_queue
+        self.hardware = Hardware(self.loop, Random(f"{seed}/device"), queue)
         self.checks = Checks()
         self.checks.look_for_lost = self._look_for_lost
         self.checks.remembers = bool(scenario.tree["engine"]["record"])
         self.trace: list[str] | None = [] if trace else None
         self.directory = directory
         self.blueprint: Blueprint = blueprint_of(scenario, directory)
+        self.bounds = Bounds(self.blueprint.config, self.disk, queue)
         self.gateway: Gateway | None = None
         self.engine: Engine | None = None
         self._gateway_life: Life | None = None
@@ -144,6 +147,7 @@ class World:
         self.loop.kill(life)
         self.network.servers.clear()
         abandon_gateway(gateway)
+        check_count(gateway._ring)
 
     def start_engine(self) -> None:
         if self._engine_life is not None:
@@ -312,6 +316,16 @@ class World:
         if away:
             client.drop()
 
+    def figures(self) -> dict[str, int]:
+        """Return what there was of everything."""
+        return {
+            "ticks": len(self.checks.published),
+            "signals": len(self.checks.signals),
+            "ends of a gateway": self.gateways - 1,
+            "ends of an engine": self.engines - 1,
+            "declared gaps": self.checks.events["gap"],
+        }
+
     # The run
 
     async def run(self) -> None:
@@ -422,17 +436,15 @@ class World:
             raise self._ended[0]
         engine, gateway = self.engine, self.gateway
         if gateway is not None:
-            ring, config = gateway._ring, self.blueprint.config.gateway
-            require(len(ring) <= config.ring_frames, f"{len(ring)} frames in the ring")
+            self.bounds.check_gateway(gateway)
+        self.bounds.check_spool()
+        for client in self.clients:
+            self.bounds.check_client(client)
         recovery = recovery_of(engine)
         if engine is None or recovery is None:
             return
-        hold = recovery._hold
-        most = self.scenario.hold_bytes + self.network.largest_burst
-        require(hold.held_bytes <= most, f"{hold.held_bytes} bytes held, {most} allowed")
-        journal = engine.journal
-        most_rows = self.blueprint.config.journal.max_queued + 1  # one for a halt
-        require(journal.queued <= most_rows, f"{journal.queued} queued")
+        self.bounds.check_hold(recovery._hold, self.network.largest_burst)
+        self.bounds.check_engine(engine)
         require(engine.ingest.faults == 0, f"the duty cycle failed {engine.ingest.faults} times")
         if engine.board.failures:
             raise InvariantError(f"a task failed: {engine.board.failures}")
