@@ -36,6 +36,7 @@ from engine.snapshot_keeper import SnapshotKeeper
 from engine.status import StatusBoard
 from engine.stream import SignalStream
 from engine.supervise import on_hang_up, stop_on_signals
+from engine.tidy import Tidy
 from feeds.burst import BurstDecoder
 from latency.histogram import StageHistograms
 from latency.stall import LoopWatch, StallMeter
@@ -44,6 +45,7 @@ _log = logging.getLogger(__name__)
 NS_PER_S: Final = 1_000_000_000
 OFFSET_INTERVAL_S: Final = 0.2
 FLUSH_INTERVAL_S: Final = 0.25
+TIDY_INTERVAL_S: Final = 5.0
 START_EXTENSION_NS: Final = 30 * NS_PER_S
 """What the service manager is asked for with every sign that the start goes on."""
 
@@ -319,6 +321,7 @@ class Engine:
         start, config = self._background.start_rounds, self.config.engine
         start(OFFSET_INTERVAL_S, self._correct_clock, stack)
         start(config.status_interval / NS_PER_S, self._tell_status, stack)
+        start(TIDY_INTERVAL_S, Tidy().look, stack)
         if self.ingest.recorder is not None:
             start(FLUSH_INTERVAL_S, self.ingest.recorder.flush, stack)
         for interval_s, act in self.guard.rounds():

@@ -41,7 +41,6 @@ class LinkRecovery:
         caught_up: Set once everything is taken that had been sent when the gateway first said
             welcome, or is known to be gone.
         on_caught_up: Called when that happens for the first time.
-        on_recovered: Called whenever the stream goes on as usual, with how long it did not, ns.
         recovered: Records that came again and were new.
 
     Args:
@@ -92,7 +91,6 @@ class LinkRecovery:
         self._untold: dict[str, int] = {}
         self.caught_up = asyncio.Event()
         self.on_caught_up: Callable[[], None] | None = None
-        self.on_recovered: Callable[[int], None] | None = None
         self.recovered = 0
         self.pauses = 0
         ingest.on_hold = self._on_hold
@@ -363,10 +361,7 @@ class LinkRecovery:
         self._blocked = None
         self._ingest.divert = None
         self._unnote(mono_ns)
-        took_ns = mono_ns - self._began_ns
-        self._times.record_value(1, took_ns)
-        if self.on_recovered is not None:
-            self.on_recovered(took_ns)
+        self._times.record_value(1, mono_ns - self._began_ns)
         place = self._place()
         if self._told_ns >= self._began_ns:
             self._tell("link_recovered", place, self._recovery.goal)

@@ -5,13 +5,11 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from typing import Final
 
 from engine.clock import WallClock
 from engine.core.records import Instruments
 from engine.ingest import Ingest
 from engine.link_recovery import LinkRecovery
-from engine.process import give_free_memory_back
 from engine.recovery_timer import RecoveryTimer
 from engine.restart import Restart
 from feeds.config import LinkConfig
@@ -21,11 +19,6 @@ from feeds.curve import gatekeeper_of
 from feeds.link import TickReceiver
 
 _log = logging.getLogger(__name__)
-
-_LONG_NS: Final = 250_000_000
-"""What a recovery that takes so long brings fills the heaps of loop and receiver."""
-_TIDY_AFTER_S: Final = 3.0
-"""Until all of it is journaled and sent."""
 
 
 class LinkSide:
@@ -85,7 +78,6 @@ class LinkSide:
             pause=lambda stop: self.pause(stop=stop),
         )
         self.recovery.on_caught_up = self._caught_up
-        self.recovery.on_recovered = self._on_recovered
 
     async def open(self, stack: contextlib.AsyncExitStack) -> None:
         """Begin to ask the gateway what it sends; everything is closed with the stack."""
@@ -112,11 +104,6 @@ class LinkSide:
         if self._restart.reached is not None:
             self._restart.reached.begin(self.control.welcome)
         self._on_caught_up(self._instruments)
-
-    def _on_recovered(self, took_ns: int) -> None:
-        """Give back what the recovery needed, once; the pieces left free would grow in number."""
-        if took_ns >= _LONG_NS:
-            asyncio.get_running_loop().call_later(_TIDY_AFTER_S, give_free_memory_back)
 
     def _on_pong(self, pong: Pong) -> None:
         mono_ns = time.monotonic_ns()

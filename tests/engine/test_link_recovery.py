@@ -396,20 +396,6 @@ def test_a_stream_goes_on_where_a_restart_left_it() -> None:
     assert rig.taker.places == [(1000, s) for s in range(51, 202)]
 
 
-def test_every_end_of_a_recovery_is_told_with_how_long_it_took() -> None:
-    rig, told = flowing(), list[int]()
-    rig.recovery.on_recovered = told.append
-    for _ in range(2):
-        lose(rig)
-        rig.publish(1)
-        rig.deliver()
-        assert rig.recovery.holding
-        rig.mono_ns += 7_000_000
-        rig.settle()
-        assert not rig.recovery.holding
-    assert told == [7_000_000, 7_000_000]
-
-
 def test_a_restart_after_the_gateway_restarted_fetches_both_epochs() -> None:
     rig = Rig(past=MemorySpool())
     lose(rig, frames=20)
