@@ -1,4 +1,5 @@
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +243,9 @@ def test_an_arrays_book_equals_two_dicts_at_every_instant(
         found = imported(tmp_path, array(*events, (TRADE | BUY, at + 1, 1.0, 1.0)))
     said: tuple[Any, Any] = ([], [])
     records = {int(row["ts_recv"]): row for row in found.depths}
-    assert len(records) == len(found.depths)
+    largest = max(Counter(event[1] for event in events).values())
+    if largest < chunk:  # one that does not fit into a chunk is told in parts
+        assert len(records) == len(found.depths)
     for ts_recv, (bids, asks) in tops.items():
         if ts_recv in records:
             row = records[ts_recv]

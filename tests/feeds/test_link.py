@@ -1,7 +1,10 @@
 """The data link over real sockets: nothing is lost, nothing hangs, nothing is trusted."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 import uvloop
 import zmq
 from frame_cases import make_ticks, tick_frame
+from process_rig import ROOT, eventually
 
 from engine.core.errors import LinkError
 from engine.core.records import MAX_FRAME_BYTES
@@ -180,6 +184,49 @@ def test_an_overlong_message_costs_its_sender_the_connection_and_no_more() -> No
         assert receiver.peers == 1
 
     with_receiver(check)
+
+
+FULL = """
+import time
+from feeds.link import TickReceiver
+
+receiver = TickReceiver("tcp://127.0.0.1:*", hwm=10)
+print(receiver.endpoint, flush=True)
+time.sleep(3)
+receiver.close()
+"""
+
+
+def test_a_sender_that_dies_while_the_queue_is_full_takes_nobody_with_it() -> None:
+    """ZeroMQ's own heartbeats would: libzmq aborts the receiver at the next one."""
+    with subprocess.Popen(
+        [sys.executable, "-c", FULL], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as receiver, zmq.Context() as context:  # fmt: skip
+        assert receiver.stdout is not None
+        sender = context.socket(zmq.PUSH)
+        sender.set_hwm(10)
+        sender.connect(receiver.stdout.readline().strip())
+        while sender.poll(300, zmq.POLLOUT):
+            sender.send(bytes(1_000), zmq.NOBLOCK)
+        sender.close(linger=0)
+        assert receiver.wait(60) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/net/tcp")
+def test_the_kernel_looks_after_both_ends_of_an_idle_connection() -> None:
+    receiver = TickReceiver("tcp://127.0.0.1:*")
+    sender = TickSender(receiver.endpoint)
+    port = f":{int(receiver.endpoint.rpartition(':')[2]):04X}"
+
+    def kept_alive() -> int:
+        """Return how many ends of the connection have a keepalive timer running."""
+        rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        ends = [row for row in rows if (row[1] + row[2]).count(port) and row[3] == "01"]
+        return sum(row[5].startswith("02:") for row in ends)
+
+    eventually(lambda: kept_alive() == 2, "both ends are looked after", 10)
+    sender.close()
+    receiver.close()
 
 
 def test_an_error_in_the_callback_does_not_stop_the_receiver() -> None:
