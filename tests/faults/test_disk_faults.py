@@ -87,6 +87,7 @@ def test_a_bad_disk_is_told_within_a_second_and_costs_no_signal(tmp_path: Path, 
     assert any(reason in told["reason"] for reason in REASONS[fault])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["full", "error", "locked"])
 def test_a_bad_disk_halts_the_engine_where_the_rule_says_so(tmp_path: Path, fault: str) -> None:
     told = run_fault(tmp_path, fault, rounds=2, rule="halt")

@@ -13,6 +13,8 @@ from pipeline_cases import market_instruments, market_ticks
 
 from feeds.log_writer import LogWriter
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """
 plugins = ["mine.py"]
 

@@ -48,6 +48,7 @@ assert np.isfinite(small.run(4)).all()
 """
 
 
+@pytest.mark.slow
 def test_growth_is_seen_while_it_lasts_and_after() -> None:
     """In a process of its own: one that ran other tests may give memory back meanwhile."""
     told = subprocess.run([sys.executable, "-c", GROWS], capture_output=True, text=True, check=True)

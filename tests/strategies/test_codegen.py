@@ -57,6 +57,7 @@ def test_window_length_and_how_often_to_ask_are_data_never_code(registry: Regist
     assert source(5, 1) == source(64, 10)
 
 
+@pytest.mark.slow
 def test_rules_answer_the_same_with_models_beside_them(registry: Registry) -> None:
     rules = kernel_plans.RULES[:-1]
     ticks = kernel_runs.random_ticks(1500, kernel_plans.INSTRUMENTS)
@@ -92,10 +93,12 @@ def digest_with(env: Mapping[str, str], program: str = "kernel_plans") -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_interpreted_kernel_gives_the_same_bytes() -> None:
     assert digest_with({"NUMBA_DISABLE_JIT": "1"}) == kernel_plans.digest()
 
 
+@pytest.mark.slow
 def test_interpreted_kernel_with_models_gives_the_same_windows() -> None:
     assert digest_with({"NUMBA_DISABLE_JIT": "1"}, "model_plans") == model_plans.digest()
 
