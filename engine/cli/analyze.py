@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from engine.cli.common import AsJson, ConfigFiles, print_json
+from engine.cli.common import AsJson, ConfigFiles, print_json, tell_bad_input
 from engine.core.errors import CheckFailedError
 
 if TYPE_CHECKING:
@@ -82,19 +82,12 @@ def lookahead(
         raise CheckFailedError(f"{count} finding{'s' if count > 1 else ''}")
 
 
-def _tell_bad_input(bad_input: dict[str, int]) -> None:
-    from replay.backtest.report_text import tally_lines
-
-    for kind, told in tally_lines({"bad input": bad_input}):
-        typer.echo(f"{kind}: {told}")
-
-
 def _tell(report: "LookaheadReport") -> None:
     typer.echo(
         f"{report.records:,} records, {report.runs} runs, the future changed at "
         f"{len(report.cuts)} places; {report.values_compared:,} indicator values compared"
     )
-    _tell_bad_input(report.bad_input)
+    tell_bad_input(report.bad_input)
     told = ", ".join(f"{name} {count:,}" for name, count in report.proposals.items())
     typer.echo(f"proposals: {told}")
     for one in report.findings[:_SHOWN]:
@@ -181,7 +174,7 @@ def _tell_warmup(report: "WarmupReport") -> None:
         used = [", ".join(one.used_by)] if len(table.columns) > _NUMBERS else []
         table.add_row(one.indicator, one.clock, f"{one.declared:,}", ready, needed, *off, *used)
     Console().print(table)
-    _tell_bad_input(report.bad_input)
+    tell_bad_input(report.bad_input)
     for name, count in report.strategies.items():
         told = "one of its indicators never settles" if count is None else f"{count:,} samples"
         typer.echo(f"strategy {name}: {told}")

@@ -66,3 +66,11 @@ def make_directory(option: str, path: Path) -> None:
     except OSError as error:
         told = f"a directory to write to: {error.strerror or error}"
         raise ConfigError("command line", option, str(path), told) from None
+
+
+def tell_bad_input(bad_input: dict[str, int]) -> None:
+    """Print what is wrong with the logs that were read, by reason, if anything is."""
+    from replay.backtest.report_text import tally_lines
+
+    for kind, told in tally_lines({"bad input": bad_input}):
+        typer.echo(f"{kind}: {told}")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from engine.cli.common import AsJson, ConfigFiles, print_json
+from engine.cli.common import AsJson, ConfigFiles, print_json, tell_bad_input
 from engine.cli.features import Out, Overwrite, features
 from engine.core.errors import ConfigError
 
@@ -178,12 +178,9 @@ def _write(out: Path, table: "Table", batches: "Batches", *, overwrite: bool, js
 
 def _tell(out: Path, rows: int, wrong: dict[str, Any], *, json: bool) -> None:
     """Say what was written; ``wrong``: ``damaged`` of a journal, ``bad_input`` of logs."""
-    from replay.backtest.report_text import tally_lines
-
     if json:
         print_json({"output": str(out), "rows": rows, **wrong})
         return
     left = f", {wrong['damaged']:,} damaged ones left out" if wrong.get("damaged") else ""
     typer.echo(f"{rows:,} rows in {out}{left}")
-    for kind, told in tally_lines({"bad input": wrong.get("bad_input", {})}):
-        typer.echo(f"{kind}: {told}")
+    tell_bad_input(wrong.get("bad_input", {}))

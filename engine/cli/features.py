@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.cli.common import AsJson, ConfigFiles, print_json
+from engine.cli.common import AsJson, ConfigFiles, print_json, tell_bad_input
 from engine.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,7 +73,6 @@ def features(
     heqis export features btc.hql -c configs/demo.toml --model tcn -o rows.parquet
     """
     from engine.config import CONFIGS, load_config
-    from replay.backtest.report_text import tally_lines
     from replay.export.features import feature_table
     from replay.export.files import check_target, open_table
     from strategies.registry import load_registry
@@ -92,8 +91,7 @@ def features(
         print_json(facts)
         return
     typer.echo(f"{file.rows:,} rows of {len(wanted.features)} features in {out}")
-    for kind, told in tally_lines({"bad input": made.facts["bad_input"]}):
-        typer.echo(f"{kind}: {told}")
+    tell_bad_input(made.facts["bad_input"])
     if labels is not None and made.labels is not None:
         shares = {sign: int((made.labels.sign == sign).sum()) for sign in (-1, 0, 1)}
         unknown = len(made.labels.sign) - sum(shares.values())

@@ -147,9 +147,10 @@ def compare_results(
         for metric in metrics
         if (change := _change(base, new, speed, metric, threshold, metric in judged)) is not None
     ]
-    notes = [*_notes(base, new), *(f"not judged: {one}" for one in _unjudged(base, new, judged))]
+    missing = _unjudged(base, new, judged)
+    notes = [*_notes(base, new), *(f"not judged: {one}" for one in missing)]
     found = Comparison(threshold, tuple(changes), tuple(notes), _sustainable(base, new))
-    if not found.regressions and (missing := _unjudged(base, new, judged)):
+    if missing and not found.regressions:
         raise UserError(_why_not(base, new, missing))
     return found
 
