@@ -5,17 +5,17 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
 from msgspec.structs import replace
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.exceptions import ConnectionClosed, InvalidOrigin
 
-from engine.core.errors import HeqisError, JournalError, StreamError
+from engine.core.errors import HeqisError, StreamError
 from engine.core.signals import Signal
+from engine.process import collect_young
 from engine.stream_commands import Commands, OnForbidden
 from engine.stream_config import StreamConfig
-from engine.stream_delivery import PageRequest
 from engine.stream_door import Door
 from engine.stream_link import StreamConnection
 from engine.stream_messages import (
@@ -28,10 +28,11 @@ from engine.stream_messages import (
     StateMessage,
 )
 from engine.stream_pacing import TurnQueue
+from engine.stream_pages import PageReader, SignalStore
 from engine.stream_port import open_port
 from engine.stream_protocol import StreamCore
 from engine.stream_reception import Health, Reception
-from engine.stream_ring import SignalEntry, SignalRing, make_entry
+from engine.stream_ring import SignalRing, make_entry
 from engine.stream_session import Session, StallMeter
 
 __all__ = ["Health", "SignalStore", "SignalStream"]
@@ -40,24 +41,6 @@ _log = logging.getLogger(__name__)
 TOO_BIG: Final = 1009
 """Close code of the WebSocket library for a message above ``max_message_bytes``."""
 NS_PER_S: Final = 1_000_000_000
-
-
-class SignalStore(Protocol):
-    """Where signals older than the ring are read from; the journal is one."""
-
-    async def read_published(self, epoch: int, from_seq: int, limit: int) -> list[SignalEntry]:
-        """Return what is kept of an epoch's signals from ``from_seq`` on, in order."""
-        ...
-
-    async def read_past(
-        self, epoch: int, from_seq: int, before_epoch: int, limit: int
-    ) -> list[SignalEntry]:
-        """Return what is kept from a place on, up to an epoch that is not wanted, in order."""
-        ...
-
-    async def read_newest(self, limit: int) -> list[SignalEntry]:
-        """Return the last signals of any epoch, oldest first."""
-        ...
 
 
 class SignalStream:
@@ -104,6 +87,7 @@ class SignalStream:
         self._set_state = set_state
         commands = Commands(change, begin, on_forbidden)
         self._core = StreamCore(config, ring, self._wake, self._wake_pager, commands)
+        self._pages = PageReader(store, epoch, config.page_rows, self._core.counters)
         self._door = Door(config, self._core.counters)
         self._connections: dict[Session, tuple[StreamConnection, StallMeter]] = {}
         self._working = False
@@ -112,7 +96,7 @@ class SignalStream:
         self._server: Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._turns = TurnQueue(config.turn_connections, self._call_soon)
+        self._turns = TurnQueue(config.turn_connections, self._call_soon, collect_young)
 
     async def start(self) -> None:
         """Fill the ring from the store and listen.
@@ -194,6 +178,7 @@ class SignalStream:
         """Go by other bounds from now on; what is about the listening port stays as it was."""
         self._config = config
         self._core.reconfigure(config)
+        self._pages.reconfigure(config.page_rows)
 
     def publish(self, signal: Signal) -> None:
         """Send a signal to every client that asked for it; never waits.
@@ -342,21 +327,8 @@ class SignalStream:
             await self._page_wanted.wait()
             self._page_wanted.clear()
             while (request := self._core.delivery.next_page()) is not None:
-                page = await self._read_page(request)
+                page = await self._pages.read(request.epoch, request.from_seq)
                 self._core.delivery.take_page(request, page)
-
-    async def _read_page(self, request: PageRequest) -> list[SignalEntry]:
-        if self._store is None:
-            await asyncio.sleep(0)
-            return []
-        try:
-            place, rows = (request.epoch, request.from_seq), self._config.page_rows
-            if request.is_past:
-                return await self._store.read_past(*place, self._core.ring.epoch, rows)
-            return await self._store.read_published(*place, rows)
-        except JournalError:
-            self.counters["page_errors"] += 1
-            return []
 
     async def _keep_time(self) -> None:
         """Send heartbeats, and part with clients that fell too far behind or stopped reading."""

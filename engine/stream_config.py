@@ -74,7 +74,7 @@ class StreamConfig(Settings):
     """Signals considered for one client that is catching up before the next one has its turn."""
     turn_signals: Count = 512
     """Signals considered for all clients that are catching up in one turn of the event loop."""
-    turn_connections: Count = 8
+    turn_connections: Count = 4
     """Handshakes, ends of connections, and heartbeats, in one turn of the event loop."""
     fan_out: Count = 128
     """Live clients that are sent a signal at once; the others in the next turns of the loop."""

@@ -12,7 +12,7 @@ from engine.stream_admission import Admission, source_of
 from engine.stream_link import StreamConnection
 
 _log = logging.getLogger(__name__)
-_ACCEPTED_A_TURN: Final = 4
+_ACCEPTED_A_TURN: Final = 2
 _RETRY_S: Final = 0.1
 """After the system would not accept: no descriptors, or no memory."""
 

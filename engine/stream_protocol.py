@@ -51,6 +51,7 @@ COUNTERS: Final = (
     "fell_behind",
     "put_off",
     "pages",
+    "page_reads",
     "page_errors",
     "evicted_slow",
     "data_gaps_unsent",

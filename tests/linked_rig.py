@@ -76,10 +76,20 @@ class Linked(Rig):
         return {epoch: np.concatenate(parts) for epoch, parts in found.items()}
 
     def end_well(self) -> None:
-        """Stop the gateway, wait until the engine has all of it, stop the engine."""
+        """Stop the gateway, wait until the engine has all of it, stop the engine.
+
+        What a gateway could not send before it stopped, its next one would: so it goes on until
+        the engine has got over all that was done to the link.
+        """
         if self.gateway.poll() is None:
+            for _ in range(2):  # what is spooled in the second comes over the link as it is then
+                self._until_taken(self.spooled())
             self.end(self.gateway)
-        ends = self.spooled()
+        self._until_taken(self.spooled())
+        self.end(self.engine)
+
+    def _until_taken(self, ends: dict[int, int]) -> None:
+        """Wait until the engine has the newest epoch up to its end."""
         newest = max(ends)
 
         def has_all() -> bool:
@@ -87,7 +97,6 @@ class Linked(Rig):
             return taken is not None and taken.max() + 1 >= ends[newest]
 
         eventually(has_all, "the engine has taken everything", 30, every_s=0.3)
-        self.end(self.engine)
 
     def assert_nothing_lost(self) -> None:
         """Everything spooled was taken, in order, and nothing was signalled twice."""

@@ -16,6 +16,7 @@ SIGNALS = 2_000
 LISTENERS = 5
 DEAF = 5
 OUT_S = 2.0
+QUIET_S = 2.0
 TCP_CLOSE = 7
 """The kernel's number for the state of a connection that is no more."""
 CHECK_S = 0.25
@@ -27,9 +28,14 @@ def is_out(sock: socket.socket) -> bool:
     return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE
 
 
-async def until_out(deaf: list[socket.socket], limit_s: float) -> None:
+async def until_out(sockets: list[socket.socket], limit_s: float) -> None:
+    """Wait until the server has reset all of these.
+
+    Raises:
+        TimeoutError: it has not, in time.
+    """
     async with asyncio.timeout(limit_s):
-        while not all(map(is_out, deaf)):  # noqa: ASYNC110 - a reset is told to nobody
+        while not all(map(is_out, sockets)):  # noqa: ASYNC110 - a reset is told to nobody
             await asyncio.sleep(0.01)
 
 
@@ -45,6 +51,15 @@ def p99_ms(listeners: list[RawClient]) -> float:
     return float(np.percentile(np.concatenate(taken), 99)) / 1e6
 
 
+def best_quarter(rounds: list[float]) -> float:
+    """Return the mean of the lowest quarter.
+
+    Others use this machine too, and make rounds slower, never faster; what deaf clients cost, the
+    best rounds have as well.
+    """
+    return statistics.fmean(sorted(rounds)[: len(rounds) // 4])
+
+
 async def listen(server: Server) -> list[RawClient]:
     listeners = [RawClient(SIGNALS, SIGNALS, timed=True) for _ in range(LISTENERS)]
     await asyncio.gather(*(one.follow(server.port) for one in listeners))
@@ -55,9 +70,11 @@ async def measure(server: Server, rounds: int) -> tuple[list[float], list[float]
     """Return p99 without and with deaf clients, ms, and how long these stayed, s, a round each."""
     quiet, noisy, stayed = [], [], []
     listeners = await listen(server)
+    read = [one.transport.get_extra_info("socket") for one in listeners]
     for _ in range(rounds):
         forget(listeners)
-        await asyncio.sleep(1.5)
+        with pytest.raises(TimeoutError):  # looking costs the same in both
+            await until_out(read, QUIET_S)
         quiet.append(p99_ms(listeners))
         began = time.monotonic()
         deaf = [await deaf_client(server.port) for _ in range(DEAF)]
@@ -94,8 +111,8 @@ def test_clients_that_never_read_are_out_in_time_and_others_miss_nothing(tmp_pat
 def test_clients_that_never_read_cost_the_others_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    quiet, noisy, stayed = run_rounds(tmp_path, 12)
-    before, during = statistics.median(quiet), statistics.median(noisy)
+    quiet, noisy, stayed = run_rounds(tmp_path, 24)
+    before, during = best_quarter(quiet), best_quarter(noisy)
     with capsys.disabled():
         print(f"\n{DEAF} deaf clients: p99 of {LISTENERS} others {before:.2f} ms without and "  # noqa: T201
               f"{during:.2f} ms with them; out after {max(stayed):.2f} s", end="")  # fmt: skip
