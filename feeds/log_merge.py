@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from engine.core.errors import FrameError, LogError
+from engine.core.errors import FrameError, InputFileError, LogError
 from engine.core.records import (
     ALL_INSTRUMENTS,
     INSTRUMENT,
@@ -39,6 +39,7 @@ __all__ = [
     "merged_instruments",
     "merged_records",
     "merged_ticks",
+    "refuse_overlaps",
 ]
 
 _MERGED_GATEWAY: Final = 1
@@ -79,6 +80,32 @@ def merged_instruments(
     table = np.array(rows, INSTRUMENT) if rows else np.zeros(0, INSTRUMENT)
     table["id"] = np.arange(len(table))
     return table, maps
+
+
+def refuse_overlaps(readers: Sequence[LogReader]) -> None:
+    """Refuse logs that hold the same instrument over the same time: its ticks would count twice.
+
+    Raises:
+        InputFileError: two logs do.
+    """
+    if len(readers) < 2:
+        return
+    held: dict[str, list[tuple[int, int, Path]]] = {}
+    for reader in readers:
+        for symbol, first, last in _ticked(reader):
+            for begin, end, path in held.get(symbol, ()):
+                if first < end and begin < last:
+                    problem = f"it holds {symbol} over the same time as {path}: give one of them"
+                    raise InputFileError(reader.path, problem)
+            held.setdefault(symbol, []).append((first, last, reader.path))
+
+
+def _ticked(reader: LogReader) -> Iterator[tuple[str, int, int]]:
+    """Yield the instruments that have ticks in a log, with its first and last time."""
+    told = reader.summary()
+    for one in told["instruments"]:
+        if one["ticks"] and told["first_ts_recv"] is not None:
+            yield one["symbol"], told["first_ts_recv"], told["last_ts_recv"]
 
 
 def merged_records(
@@ -125,10 +152,11 @@ def merge_logs(paths: Sequence[str | Path], out: str | Path, *, overwrite: bool 
     """Write the merged log; return its number of ticks.
 
     Raises:
-        InputFileError: a log is missing.
+        InputFileError: a log is missing, or holds what another one holds too.
         LogError: a file is not a tick log, or ``out`` exists and may not be overwritten.
     """
     readers = [LogReader(path) for path in paths]
+    refuse_overlaps(readers)
     table, _ = merged_instruments(readers)
     epochs = readers[0].epochs
     with LogWriter(

@@ -2,7 +2,6 @@
 
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from engine.core.records import Instruments, Schema, TickKind, id_bound
 from feeds.burst import ORIGIN, BurstDecoder, Counter
 from feeds.codec import decode_frame
 from feeds.log_index import COUNT, SCHEMA
-from feeds.log_merge import merged_instruments, merged_records
+from feeds.log_merge import merged_instruments, merged_records, refuse_overlaps
 from feeds.log_reader import LogReader
 
 FAULT_PREFIXES: Final = ("frame_", "refused_")
@@ -112,7 +111,7 @@ class MergedBursts:
         for reader in readers:
             if count_records(reader, Schema.BAR):
                 raise InputFileError(reader.path, "it holds bars; replay it by itself")
-        _refuse_overlaps(readers)
+        refuse_overlaps(readers)
         self._readers = readers
         self._order = ReceiveOrder()
         self._decoders = [BurstDecoder(0) for _ in readers]
@@ -143,28 +142,6 @@ class MergedBursts:
         """Return how many depth records were passed over so far."""
         counters = (decoder.counters for decoder in self._decoders)
         return sum(int(one[Counter.DEPTH_RECORDS]) for one in counters)
-
-
-def _refuse_overlaps(readers: Sequence[LogReader]) -> None:
-    """Refuse logs that hold the same instrument over the same time: its ticks would count twice."""
-    if len(readers) < 2:
-        return
-    held: dict[str, list[tuple[int, int, Path]]] = {}
-    for reader in readers:
-        for symbol, first, last in _ticked(reader):
-            for begin, end, path in held.get(symbol, ()):
-                if first < end and begin < last:
-                    problem = f"it holds {symbol} over the same time as {path}: give one of them"
-                    raise InputFileError(reader.path, problem)
-            held.setdefault(symbol, []).append((first, last, reader.path))
-
-
-def _ticked(reader: LogReader) -> Iterator[tuple[str, int, int]]:
-    """Yield the instruments that have ticks in a log, with its first and last time."""
-    told = reader.summary()
-    for one in told["instruments"]:
-        if one["ticks"] and told["first_ts_recv"] is not None:
-            yield one["symbol"], told["first_ts_recv"], told["last_ts_recv"]
 
 
 def count_faults(

@@ -19,6 +19,8 @@ UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
+_TCP_CLOSE = 7
+"""The kernel's number for the state of a connection that is no more."""
 _SIGNAL = b'{"type":"signal"'
 _SEQ = b'"seq":'
 _EMITTED = b'"ts_emit":'
@@ -40,6 +42,22 @@ async def deaf_client(port: int) -> socket.socket:
     await loop.sock_recv(sock, 1024)
     await loop.sock_sendall(sock, masked({"type": "subscribe", "from_seq": 1}))
     return sock
+
+
+def is_out(sock: socket.socket) -> bool:
+    """Say whether the server has reset the connection, without reading from it."""
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE
+
+
+async def until_out(sockets: list[socket.socket], limit_s: float) -> None:
+    """Wait until the server has reset all of these.
+
+    Raises:
+        TimeoutError: it has not, in time.
+    """
+    async with asyncio.timeout(limit_s):
+        while not all(map(is_out, sockets)):  # noqa: ASYNC110 - a reset is told to nobody
+            await asyncio.sleep(0.01)
 
 
 class RawClient(asyncio.Protocol):

@@ -93,22 +93,29 @@ def _burst(text: str | None) -> int | None:
 
 @contextlib.contextmanager
 def _signal_file(path: Path | None) -> Iterator[Callable[[Signal], None] | None]:
+    """Give what writes a signal into a file; one that was there stays until all is well."""
     if path is None:
         yield None
         return
+    in_place = path.exists() and not path.is_file()  # a terminal, a pipe
+    draft = path if in_place else path.with_name(f".{path.name}.draft")
     try:
-        opened = path.open("wb")
+        with draft.open("wb") as file:
+
+            def keep(signal: Signal) -> None:
+                file.write(orjson.dumps(as_fields(signal)) + b"\n")
+
+            yield keep
+        if not in_place:
+            draft.replace(path)
     except OSError as error:
         told = error.strerror or str(error)
         raise ConfigError(
             "command line", "--signals", str(path), f"a file to write: {told}"
         ) from None
-    with opened as file:
-
-        def keep(signal: Signal) -> None:
-            file.write(orjson.dumps(as_fields(signal)) + b"\n")
-
-        yield keep
+    finally:
+        if not in_place:
+            draft.unlink(missing_ok=True)
 
 
 def _print(result: "Result") -> None:

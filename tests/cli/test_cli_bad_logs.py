@@ -151,3 +151,22 @@ def test_a_signal_file_that_cannot_be_written_is_told(folder: Path, tmp_path: Pa
     said = replay(folder, "good.hql", "--signals", tmp_path / "nowhere" / "signals.jsonl")
     assert said.status == 2
     assert "--signals" in said.err
+
+
+def test_a_signal_file_is_replaced_by_a_whole_one_or_not_at_all(
+    folder: Path, tmp_path: Path
+) -> None:
+    signals = tmp_path / "signals.jsonl"
+    signals.write_text("mine\n")
+    assert replay(folder, "text.hql", "--signals", signals).status != 0
+    assert replay(folder, "good.hql", folder / "good.hql", "--signals", signals).status != 0
+    assert signals.read_text() == "mine\n"
+    said = replay(folder, "good.hql", "--signals", signals, "--json")
+    assert len(signals.read_text().splitlines()) == said.fields["signals"] > 0
+    assert list(tmp_path.iterdir()) == [signals]
+
+
+def test_signals_go_to_standard_output_as_to_a_file(folder: Path) -> None:
+    said = replay(folder, "good.hql", "--signals", "/dev/stdout")
+    assert said.status == 0
+    assert any(line.startswith('{"') for line in said.out.splitlines())

@@ -1,7 +1,6 @@
 """A client that never reads is put out in time, and nobody else is served any later for it."""
 
 import asyncio
-import socket
 import statistics
 import time
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import uvloop
-from raw_clients import RawClient, Server, deaf_client, stream_server
+from raw_clients import RawClient, Server, deaf_client, stream_server, until_out
 
 RATE = 300.0
 SIGNALS = 2_000
@@ -17,26 +16,8 @@ LISTENERS = 5
 DEAF = 5
 OUT_S = 2.0
 QUIET_S = 2.0
-TCP_CLOSE = 7
-"""The kernel's number for the state of a connection that is no more."""
 CHECK_S = 0.25
 """Between two looks at who has stopped reading."""
-
-
-def is_out(sock: socket.socket) -> bool:
-    """Say whether the server has reset the connection, without reading from it."""
-    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE
-
-
-async def until_out(sockets: list[socket.socket], limit_s: float) -> None:
-    """Wait until the server has reset all of these.
-
-    Raises:
-        TimeoutError: it has not, in time.
-    """
-    async with asyncio.timeout(limit_s):
-        while not all(map(is_out, sockets)):  # noqa: ASYNC110 - a reset is told to nobody
-            await asyncio.sleep(0.01)
 
 
 def forget(listeners: list[RawClient]) -> None:

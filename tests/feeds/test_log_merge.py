@@ -8,6 +8,7 @@ from frame_cases import START_NS, make_instruments, make_ticks, tick_frame, writ
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.core.errors import InputFileError
 from engine.core.records import ALL_INSTRUMENTS, Instruments, Schema, TickKind, Ticks
 from feeds.config import LogSourceConfig
 from feeds.log_merge import merge_logs, merged_instruments, merged_records, merged_ticks
@@ -172,3 +173,13 @@ def test_a_log_source_tells_a_definition_with_the_ticks_that_follow(tmp_path: Pa
     seen = [(len(ticks), source.instruments["pre_close"].tolist()) for ticks in source.batches()]
     assert seen == [(3, [8.0, 8.0]), (3, [8.0, 9.0])]
     assert opening["pre_close"].tolist() == [8.0, 8.0]
+
+
+def test_logs_that_hold_the_same_ticks_are_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    paths = [write_log(tmp_path / name, make_ticks(10)) for name in ("a.hql", "b.hql")]
+    out = tmp_path / "out.hql"
+    with pytest.raises(InputFileError, match=r"b\.hql: it holds .* over the same time as .*a\.hql"):
+        merge_logs(paths, out)
+    assert not out.exists()
