@@ -64,6 +64,7 @@ class Simulator:
             self._rows = ashare.open_rows(config, self._rng)
             self._market = ashare.open_market(config, self._start_ns)
             self._instruments = ashare.define_instruments(self._rows)
+        self._make(np.zeros(0, TICK))  # compiled now: the first batch is asked for on a live loop
 
     @property
     def instruments(self) -> Instruments:
@@ -103,6 +104,11 @@ class Simulator:
                 if left == 0:
                     return
 
+    def _make(self, out: Ticks) -> int:
+        """Make the next ticks, none if there is no room; return how many."""
+        make_nb = trades_and_quotes_nb if self._config.universe == "crypto" else snapshots_nb
+        return int(make_nb(self._rng, self._rows, self._market, REGIMES, TRANSITIONS, out))
+
     def _made(self) -> Iterator[Ticks]:
         config = self._config
         generated = self._crypto() if config.universe == "crypto" else self._snapshots()
@@ -122,10 +128,7 @@ class Simulator:
     def _crypto(self) -> Iterator[Ticks]:
         out = np.zeros(self._config.batch, TICK)
         while True:
-            count = trades_and_quotes_nb(
-                self._rng, self._rows, self._market, REGIMES, TRANSITIONS, out
-            )
-            yield out[:count]
+            yield out[: self._make(out)]
 
     def _snapshots(self) -> Iterator[Ticks]:
         out = np.zeros(self._config.batch, TICK)
@@ -134,6 +137,5 @@ class Simulator:
         for day in ashare.trading_days(first):
             self._instruments = ashare.open_day(self._rows, self._market, self._rng, day)
             while self._market["cycle"][0] < DAY_CYCLES:
-                count = snapshots_nb(self._rng, self._rows, self._market, REGIMES, TRANSITIONS, out)
-                ticks = out[:count]
+                ticks = out[: self._make(out)]
                 yield ticks[ticks["ts_event"] >= self._start_ns]

@@ -2,6 +2,8 @@
 
 import datetime as dt
 import hashlib
+import subprocess
+import sys
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
@@ -40,6 +42,27 @@ def test_bytes_do_not_depend_on_the_batch_size(universe: str, faults: FaultsConf
         for batch in (2, 7, 64, 4096)
     }
     assert len(digests) == 1
+
+
+COUNT_COMPILED = """
+from feeds.config import SimulatorConfig
+from feeds.simulator.kernels import snapshots_nb, trades_and_quotes_nb
+from feeds.simulator.source import Simulator
+
+for universe, kernel in (("crypto", trades_and_quotes_nb), ("a-share", snapshots_nb)):
+    simulator = Simulator(SimulatorConfig(universe=universe))
+    before = len(kernel.signatures)
+    next(simulator.batches())
+    print(before, len(kernel.signatures))
+"""
+"""In a process of its own, where nobody has compiled anything before."""
+
+
+def test_nothing_is_left_to_compile_when_the_first_batch_is_asked_for() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", COUNT_COMPILED], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["1"] * 4
 
 
 def test_another_seed_is_another_market() -> None:
