@@ -52,7 +52,7 @@ def test_swap_shadow_and_list_tell_what_serves(tmp_path: Path) -> None:
         assert (status, "compared" in out) == (0, True)
         assert (await listed(live))["shadow"] is None
 
-    run_session(model_tree(tmp_path, old.path), scene)
+    run_session(model_tree(tmp_path, old.path), scene, crowded=True)
 
 
 @pytest.mark.slow
@@ -68,7 +68,7 @@ def test_a_device_is_broken_and_mended(tmp_path: Path) -> None:
         await wait_until(lambda: live.serves == "onnxruntime@cpu")
 
     placement = ["onnxruntime@cpu", "cpu:1"]  # no other library is to mend it
-    run_session(model_tree(tmp_path, bundle.path, placement=placement), scene)
+    run_session(model_tree(tmp_path, bundle.path, placement=placement), scene, crowded=True)
 
 
 @pytest.mark.slow
@@ -90,7 +90,7 @@ def test_what_cannot_be_done_is_told_and_changes_nothing(tmp_path: Path) -> None
             assert told in err, arguments
         assert (await listed(live))["swaps"] == 0
 
-    run_session(model_tree(tmp_path, bundle.path), scene)
+    run_session(model_tree(tmp_path, bundle.path), scene, crowded=True)
 
 
 def test_without_an_engine_it_says_where_none_answers() -> None:
